@@ -1,36 +1,160 @@
-# pgweir: one Makefile, no recursion. `make help` lists the targets.
-O ?= build
-CC ?= gcc
+# pgweir: one Makefile, no recursion. `make help` lists the targets; every variable below may be
+# given on the command line.
+#
+#   O=DIR     where everything is built (default: build); nothing is written anywhere else
+#   SAN=LIST  a sanitizer build: address,undefined or thread (default O: build/LIST)
+#   DEV=1     for the edit-compile loop: -Og, more debug information, unused names only warn
+#   CC=clang  both gcc and clang must stay silent; a change of compiler or flags rebuilds
+comma := ,
 SAN ?=
-CSTD = -std=c17 -D_GNU_SOURCE -I. -pthread
-WARN = -Wall -Wextra -Werror -Wshadow -Wpointer-arith -Wcast-qual -Wstrict-prototypes \
-       -Wmissing-prototypes -Wold-style-definition -Wvla -Wundef -Wwrite-strings -Wimplicit-fallthrough
+O ?= build$(if $(SAN),/$(subst $(comma),-,$(SAN)))
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+CLANG ?= clang
+PREFIX ?= /usr/local
+DESTDIR ?=
+PG_INCLUDE ?= /usr/include/postgresql
+PYTHON ?= /usr/bin/python3
+
+CSTD := -std=c17 -D_GNU_SOURCE -I. -isystem $(PG_INCLUDE) -pthread
+WARN := -Wall -Wextra -Werror -Wshadow -Wpointer-arith -Wcast-qual -Wstrict-prototypes \
+        -Wmissing-prototypes -Wold-style-definition -Wvla -Wundef -Wwrite-strings \
+        -Wimplicit-fallthrough -Wformat=2 -Wno-format-nonliteral
 OPT ?= -O2 -g
+HARDEN := -fstack-protector-strong -fPIE
+HARDEN_CPP := -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
+HARDEN_LD := -pie -Wl,-z,relro -Wl,-z,now
+ifneq ($(DEV),)
+OPT := -Og -g3
+WARN += -Wno-error=unused-variable -Wno-error=unused-function -Wno-error=unused-parameter
+HARDEN_CPP :=
+endif
 ifneq ($(SAN),)
 OPT := -O1 -g -fno-omit-frame-pointer -fsanitize=$(SAN) -fno-sanitize-recover=all
-O := $(O)/$(subst $(comma),-,$(SAN))
+HARDEN :=
+HARDEN_CPP :=
+HARDEN_LD :=
 endif
-CFLAGS += $(CSTD) $(OPT) $(WARN)
-LIBS = -levent_core -levent_extra -levent_pthreads -lssl -lcrypto -linih -lm
-TEST_LIBS = -lcmocka -lpq
+ALL_CFLAGS = $(CSTD) $(OPT) $(HARDEN) $(HARDEN_CPP) $(WARN) $(CFLAGS)
+ALL_LDFLAGS = -Wl,--as-needed $(HARDEN_LD) $(LDFLAGS)
+LIBS := -levent_core -levent_extra -levent_pthreads -lssl -lcrypto -linih -lpq -lm
+TEST_LIBS := -lcmocka
 
+# libFuzzer comes with clang only, so the fuzz targets have objects of their own.
+FUZZ_CFLAGS := $(CSTD) -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all $(WARN)
+FUZZ_SAN := address,undefined
+FUZZ_TIME ?= 60
+
+# ---- what is built from what: found, not listed ------------------------------------------------
 LIB_SRC := $(filter-out proxy/main.c,$(wildcard breaker/*.c pool/*.c config/*.c proxy/*.c))
-LIB_OBJ := $(LIB_SRC:%.c=$(O)/%.o)
 UNIT_SRC := $(wildcard tests/t_*.c)
-UNIT_BIN := $(UNIT_SRC:tests/%.c=$(O)/tests/%)
+SIM_SRC := $(wildcard tests/sim/*.c)
+FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
+BENCH_SRC := $(wildcard bench/*.c)
+# Each bench/*.c with a main() is a program; the others are shared by all of them.
+BENCH_MAIN := $(if $(BENCH_SRC),$(shell grep -l '^int main' $(BENCH_SRC)))
+BENCH_LIB := $(filter-out $(BENCH_MAIN),$(BENCH_SRC))
+MAIN_SRC := $(wildcard proxy/main.c)
 
-all: $(O)/pgweir
-$(O)/%.o: %.c
+obj = $(1:%.c=$(O)/obj/%.o)
+UNIT_BIN := $(UNIT_SRC:tests/%.c=$(O)/tests/%)
+SIM_BIN := $(if $(SIM_SRC),$(O)/tests/sim)
+FUZZ_BIN := $(FUZZ_SRC:tests/fuzz/%.c=$(O)/fuzz/%)
+BENCH_BIN := $(BENCH_MAIN:bench/%.c=$(O)/bench/%)
+ALL_SRC := $(LIB_SRC) $(MAIN_SRC) $(UNIT_SRC) $(SIM_SRC) $(BENCH_SRC)
+FUZZ_OBJ := $(LIB_SRC:%.c=$(O)/fuzz/obj/%.o)
+
+.PHONY: all help unit-build unit sim-build sim fuzz-build fuzz bench-build \
+        everything it deps run test lint format drill bench install clean FORCE
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.SECONDARY:
+
+all: $(O)/pgweir ## build pgweir (the default)
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
+	    while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^#   \([A-Z]*=[^ ]* .*\)/  \1/p' Makefile
+
+# ---- stamps: rewritten only when their content changes, so they are never stale ----------------
+$(O)/flags: FORCE
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -MMD -MP -c $< -o $@
-$(O)/libweir.a: $(LIB_OBJ)
+	@printf '%s\n' '$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(LIBS)' | cmp -s - $@ || \
+	    printf '%s\n' '$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(LIBS)' >$@
+$(O)/fuzz/flags: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(CLANG) $(FUZZ_CFLAGS) $(LIBS)' | cmp -s - $@ || \
+	    printf '%s\n' '$(CLANG) $(FUZZ_CFLAGS) $(LIBS)' >$@
+# A source that was removed must leave the archive too.
+$(O)/sources: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(LIB_SRC)' | cmp -s - $@ || printf '%s\n' '$(LIB_SRC)' >$@
+FORCE:
+
+# ---- rules ---------------------------------------------------------------------------------------
+$(O)/obj/%.o: %.c $(O)/flags
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
+$(O)/libweir.a: $(call obj,$(LIB_SRC)) $(O)/sources
 	@rm -f $@
-	ar rcs $@ $^
-$(O)/pgweir: $(O)/proxy/main.o $(O)/libweir.a
-	$(CC) $(CFLAGS) $^ -o $@ $(LIBS)
-$(O)/tests/t_%: $(O)/tests/t_%.o $(O)/libweir.a
-	$(CC) $(CFLAGS) $^ -o $@ $(TEST_LIBS) $(LIBS)
-unit: $(UNIT_BIN)
-	@set -e; for t in $^; do echo "== $$t"; $$t; done
--include $(shell find $(O) -name '*.d' 2>/dev/null)
-.PHONY: all unit
+	ar rcs $@ $(filter %.o,$^)
+$(O)/pgweir: $(call obj,proxy/main.c) $(O)/libweir.a
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $^ -o $@ $(LIBS)
+$(UNIT_BIN): $(O)/tests/%: $(O)/obj/tests/%.o $(O)/libweir.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $^ -o $@ $(TEST_LIBS) $(LIBS)
+$(O)/tests/sim: $(call obj,$(SIM_SRC)) $(O)/libweir.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $^ -o $@ $(LIBS)
+$(BENCH_BIN): $(O)/bench/%: $(O)/obj/bench/%.o $(call obj,$(BENCH_LIB)) $(O)/libweir.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $^ -o $@ $(LIBS)
+
+$(O)/fuzz/obj/%.o: %.c $(O)/fuzz/flags
+	@mkdir -p $(@D)
+	$(CLANG) $(FUZZ_CFLAGS) -fsanitize=fuzzer-no-link,$(FUZZ_SAN) -MMD -MP -c $< -o $@
+$(O)/fuzz/libweir.a: $(FUZZ_OBJ) $(O)/sources
+	@rm -f $@
+	ar rcs $@ $(filter %.o,$^)
+$(FUZZ_BIN): $(O)/fuzz/%: $(O)/fuzz/obj/tests/fuzz/%.o $(O)/fuzz/libweir.a
+	$(CLANG) $(FUZZ_CFLAGS) -fsanitize=fuzzer,$(FUZZ_SAN) $^ -o $@ $(LIBS)
+
+unit-build: $(UNIT_BIN)
+sim-build: $(SIM_BIN)
+bench-build: $(BENCH_BIN)
+fuzz-build: $(FUZZ_BIN)
+everything: $(if $(MAIN_SRC),$(O)/pgweir) $(UNIT_BIN) $(SIM_BIN) $(BENCH_BIN) ## build pgweir, tests, simulator, bench programs
+
+unit: $(UNIT_BIN) ## build and run the unit tests
+	@set -e; for t in $(UNIT_BIN); do echo "== $$t"; $$t; done
+
+SEEDS ?= 1..10000
+sim: sim-build ## run the simulator of pool and breakers (SEEDS=1..10000)
+	$(O)/tests/sim --seeds $(SEEDS)
+
+fuzz: fuzz-build ## run each fuzz target for FUZZ_TIME seconds (60); new inputs are kept in O/corpus
+	@set -e; for t in $(FUZZ_BIN); do \
+	    name=$${t##*/}; mkdir -p $(O)/corpus/$$name; echo "== $$name"; \
+	    seeds=tests/fuzz/corpus/$${name#fuzz_}; [ -d "$$seeds" ] || seeds=; \
+	    $$t -max_total_time=$(FUZZ_TIME) -timeout=10 -rss_limit_mb=1024 -print_final_stats=0 \
+	        -verbosity=0 -artifact_prefix=$(O)/corpus/ $(O)/corpus/$$name $$seeds; \
+	done
+
+bench: $(O)/pgweir $(BENCH_BIN) ## CPU, system calls, memory and logins beside Debian's pgbouncer
+	O=$(O) $(PYTHON) bench/bench.py
+
+drill: $(O)/pgweir $(BENCH_BIN) ## re-enact the outage: users and a backup storm (QUICK=1: under a minute)
+	O=$(O) QUICK=$(QUICK) $(PYTHON) bench/drill.py
+
+clean: ## remove what was built
+	rm -rf $(O)
+
+install: $(O)/pgweir ## install into DESTDIR and PREFIX (/usr/local)
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/pgweir
+	install -m 755 $(O)/pgweir $(DESTDIR)$(PREFIX)/bin/pgweir
+	install -m 644 $(wildcard config/*.ini config/*.service) $(DESTDIR)$(PREFIX)/share/pgweir/
+
+-include $(ALL_SRC:%.c=$(O)/obj/%.d)
+-include $(if $(FUZZ_SRC),$(LIB_SRC:%.c=$(O)/fuzz/obj/%.d) $(FUZZ_SRC:%.c=$(O)/fuzz/obj/%.d))
