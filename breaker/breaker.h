@@ -1,0 +1,187 @@
+/* The latency breaker of one upstream: which sheddable class hurts the protected ones, and how much
+ * of it may run. It never touches the protected class (that one is not even in its list).
+ *
+ *            P >= 1 for 1 s                     helped            it comes back
+ *   CLOSED ──────────────────> TEST(k): hold k ───────> PROBATION ────────────> THROTTLED <──> OPEN
+ *     ^  ^                      │  │  at half  │  │                   │  ^      at floor
+ *     │  │          next class ─┘  │ no effect, all tried  │ it does not    │  │ cut, ramp
+ *     │  └────────── EXONERATED <──┘                       v                └──┘
+ *     └──────────────────────────────────────────────── CLOSED <── all of it back for 10 s
+ *
+ * A trip is an experiment: pause the lowest class with work, see whether pressure falls, give back
+ * half, see whether it returns. Only then is the class the culprit. Otherwise it gets back what it
+ * had, and the reason says so. All decisions need only P, the clock and four figures per class; all
+ * actions are asked of the caller (`ask`), none is taken here.
+ *
+ * The caller, once a tick of 100 ms and under its lock:
+ *     p = estimator_pressure(&u->estimator, now, inflight, n, head_wait);
+ *     breaker_tick(&u->breaker, &u->estimator, &p, use, now);
+ *     estimator_tick_end(&u->estimator, now, breaker_calm(&u->breaker, &p));
+ * and reads breaker.classes[i].ask at each dispatch.
+ */
+#ifndef BREAKER_BREAKER_H
+#define BREAKER_BREAKER_H
+
+#include "breaker/estimator.h"
+#include "breaker/limit.h"
+
+enum breaker_mode {
+    BREAKER_OFF,     /* the class is no candidate */
+    BREAKER_OBSERVE, /* everything but act: `would` says what it would ask */
+    BREAKER_ENFORCE,
+};
+
+/* state, name, what may follow */
+#define BREAKER_STATES(X)                                                                          \
+    X(CLOSED, "closed", BIT(BREAKER_TEST) | BIT(BREAKER_THROTTLED))                                \
+    X(TEST, "test",                                                                                \
+      BIT(BREAKER_TEST) | BIT(BREAKER_PROBATION) | BIT(BREAKER_THROTTLED) |                        \
+          BIT(BREAKER_EXONERATED) | BIT(BREAKER_CLOSED))                                           \
+    X(PROBATION, "probation", BIT(BREAKER_THROTTLED) | BIT(BREAKER_CLOSED))                        \
+    X(THROTTLED, "throttled", BIT(BREAKER_THROTTLED) | BIT(BREAKER_OPEN) | BIT(BREAKER_CLOSED))    \
+    X(OPEN, "open", BIT(BREAKER_OPEN) | BIT(BREAKER_THROTTLED) | BIT(BREAKER_CLOSED))              \
+    X(EXONERATED, "exonerated", BIT(BREAKER_CLOSED) | BIT(BREAKER_TEST) | BIT(BREAKER_THROTTLED))
+enum breaker_state {
+#define X(state, name, next) BREAKER_##state,
+    BREAKER_STATES(X)
+#undef X
+};
+
+enum {
+    BREAKER_TRANSITIONS = 16, /* kept for SHOW and for the log; a tick makes at most a few */
+    BREAKER_NAME_BYTES = 64,
+    BREAKER_WHY_BYTES = 96,
+};
+
+struct breaker_opts {
+    struct limit_opts limit;
+    double p_high, p_low; /* overloaded; healthy. Between them: wait */
+    double p_severe;      /* cut every class at once */
+    double p_cancel;      /* least pressure that justifies a cancel */
+    double improve;       /* pressure fell to P^improve: it helped */
+    uint32_t trip_ticks_n, retrip_ticks_n;
+    uint32_t verdict_n; /* samples a verdict needs */
+    uint64_t test_us_min, test_us, test_us_max, test_slow_us;
+    uint64_t probation_us;
+    uint64_t settle_us; /* between two cuts */
+    uint64_t close_us;  /* all back for so long: closed */
+    uint64_t open_cancel_us;
+    uint64_t cancel_after_us;
+    uint64_t
+        cancel_patience_us; /* beyond cancel_after: how long a test waits for cancels to end it */
+    uint64_t exonerated_us; /* no new test for so long, doubling 5 times */
+    bool early_retest;      /* ... unless pressure doubled since; the model has it not */
+    /* Classes that cannot be paced drain instead: a test waits for them as for statements that can
+     * only be cancelled, and having helped, gives back little by little instead of half at once.
+     * The model paces whatever streams, and knows it not. */
+    bool drain_unpaced;
+};
+void breaker_opts_defaults(struct breaker_opts *opts);
+MUST_USE bool breaker_opts_check(const struct breaker_opts *opts, struct err *err);
+
+struct breaker_class_opts {
+    char name[BREAKER_NAME_BYTES];
+    enum breaker_mode mode;
+    bool paced;                   /* the caller obeys ask.rate_bytes_per_s on running streams */
+    bool cancelled;               /* the caller obeys ask.cancel_n */
+    uint64_t trickle_bytes_per_s; /* guaranteed even at the floor */
+};
+
+/* A class's load as the caller sees it at this tick. */
+struct breaker_use {
+    uint32_t active_n;       /* statements (or leases) running */
+    uint32_t nonstreaming_n; /* of them: no bytes to hold back */
+    uint32_t queued_n;
+    uint32_t cap_n; /* the class's own cap now: what g = 1 means */
+    uint64_t bytes_per_s;
+};
+
+/* What the caller has to do about a class until the next tick. */
+struct breaker_ask {
+    uint32_t limit_n; /* statements that may run at once; its cap where nothing is limited */
+    uint64_t rate_bytes_per_s; /* LIMIT_RATE_NONE where unlimited */
+    bool held;                 /* paused for an experiment: limit_n is 0 */
+    bool limited;              /* any of the above below the class's own cap */
+    uint32_t cancel_n;         /* non-streaming statements to cancel now, youngest first */
+};
+
+struct breaker_class {
+    struct breaker_class_opts opts;
+    struct limit limit;
+    struct breaker_use use;   /* of the last tick */
+    struct breaker_ask ask;   /* to be obeyed; unlimited unless the mode is ENFORCE */
+    struct breaker_ask would; /* the same, whatever the mode */
+    uint64_t asked_cancels_n;
+};
+
+/* One line of the log with all that led to it; from == to is a cut. */
+struct breaker_transition {
+    uint64_t at_us;
+    enum breaker_state from, to;
+    int class_i; /* -1: none in particular */
+    struct pressure pressure;
+    double p_before, p_smooth;
+    uint32_t high_ticks_n;
+    uint32_t classes_n;
+    struct {
+        double g, g_bad;
+        struct breaker_use use;
+    } classes[CLASSES_MAX];
+    char why[BREAKER_WHY_BYTES];
+};
+
+struct breaker {
+    struct breaker_opts opts;
+    uint32_t classes_n;
+    struct breaker_class classes[CLASSES_MAX]; /* lowest first: shed in this order */
+    enum breaker_state state;
+    uint64_t since_us;        /* of the state, and of the last cut in it */
+    uint64_t state_us;        /* of the state alone: for people */
+    struct pressure pressure; /* of the last tick */
+    double p_smooth;          /* over about a second */
+    double p_before;          /* of a test: the pressure it has to beat */
+    double p_exonerated;
+    uint32_t high_ticks_n; /* consecutive ticks of p >= p_high */
+    uint32_t suspect_i;    /* TEST, PROBATION: the class */
+    uint64_t first_test_us;
+    uint64_t no_test_until_us;
+    uint32_t exonerated_in_row_n;
+    uint64_t all_back_since_us; /* 0: not all back */
+    uint32_t cancel_quarters_n; /* of the next round */
+    uint64_t next_cancel_us, last_cancel_us;
+    uint32_t test_cancelled_n; /* in this series of tests */
+    bool test_drained;         /* the suspect had running work that no pause could reach */
+    uint64_t random;
+    /* totals for metrics */
+    uint64_t tests_n, confirmed_n, exonerated_n, cuts_n, cancels_n;
+    uint32_t transitions_n; /* free-running; slot = n % BREAKER_TRANSITIONS */
+    struct breaker_transition transitions[BREAKER_TRANSITIONS];
+};
+
+/* classes: lowest priority (shed first) first, the protected ones left out. */
+void breaker_init(struct breaker *b, const struct breaker_opts *opts,
+                  const struct breaker_class_opts *classes, uint32_t classes_n, uint64_t seed);
+/* At reload, or SET BREAKER: takes effect with the next tick. */
+void breaker_set_class(struct breaker *b, uint32_t class_i, const struct breaker_class_opts *opts);
+
+/* One tick. use: one per class, in the order of classes. */
+void breaker_tick(struct breaker *b, struct estimator *e, const struct pressure *p,
+                  const struct breaker_use *use, uint64_t now_us);
+/* What the slice that ends with this tick is worth for learning. */
+MUST_USE enum estimator_calm breaker_calm(const struct breaker *b, const struct pressure *p);
+
+/* The operator's hand: throttle to the floor now; give everything back now. */
+void breaker_trip(struct breaker *b, uint32_t class_i, uint64_t now_us);
+void breaker_release(struct breaker *b, struct estimator *e, uint64_t now_us);
+
+const char *breaker_state_name(enum breaker_state state);
+const char *breaker_mode_name(enum breaker_mode mode);
+/* The state in words, for SHOW BREAKERS and for the detail of a refusal. Returns buf. */
+const char *breaker_explain(const struct breaker *b, uint32_t class_i, uint64_t now_us, char *buf,
+                            size_t buf_bytes);
+/* The reason of the last transition; "" if there was none. */
+const char *breaker_last_reason(const struct breaker *b);
+/* When a refused client should try again; random: any bits. */
+uint64_t breaker_retry_after_us(const struct breaker *b, uint64_t now_us, uint32_t random);
+
+#endif
