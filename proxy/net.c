@@ -1,0 +1,295 @@
+#include "proxy/net.h"
+
+#include <errno.h>
+#include <openssl/err.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "proxy/worker.h"
+
+void net_open(struct conn *c, int fd)
+{
+    must(fd >= 0);
+    memset(c, 0, sizeof *c);
+    c->fd = fd;
+    c->out.max = NET_KEEP_BYTES_MAX;
+}
+
+/* The one place that tells the kernel what we wait for. */
+static void arm(struct conn *c, short wanted)
+{
+    if (wanted == c->armed || !c->attached)
+        return;
+    if (c->armed)
+        event_del(&c->event);
+    c->armed = 0;
+    if (!wanted)
+        return;
+    event_assign(&c->event, event_get_base(&c->event), c->fd, (short)(wanted | EV_PERSIST),
+                 event_get_callback(&c->event), event_get_callback_arg(&c->event));
+    /* epoll knows this descriptor's room already; ENOMEM here would lose wake-ups silently */
+    must(event_add(&c->event, NULL) == 0);
+    c->armed = wanted;
+}
+
+bool net_attach(struct conn *c, struct worker *w, net_callback on_event, void *arg)
+{
+    must(c->fd >= 0 && !c->attached);
+    short wanted = (short)(EV_READ | (net_stuck(c) ? EV_WRITE : 0));
+    if (event_assign(&c->event, w->base, c->fd, (short)(wanted | EV_PERSIST), on_event, arg) < 0 ||
+        event_add(&c->event, NULL) < 0)
+        return false;
+    c->armed = wanted;
+    c->attached = true;
+    if (c->peeked)
+        event_active(&c->event, EV_READ, 1);
+    return true;
+}
+
+void net_detach(struct conn *c)
+{
+    must(c->attached);
+    event_del(&c->event);
+    c->attached = false;
+    c->armed = 0;
+}
+
+void net_read_wanted(struct conn *c, bool wanted)
+{
+    short others = (short)(c->armed & EV_WRITE);
+    bool was_off = !(c->armed & EV_READ);
+    arm(c, (short)(others | (wanted ? EV_READ : 0)));
+    if (wanted && was_off && c->peeked && c->attached)
+        event_active(&c->event, EV_READ, 1);
+}
+
+void net_watch_end(struct conn *c)
+{
+    arm(c, (short)((c->armed & EV_WRITE) | EV_CLOSED));
+}
+
+static void write_wanted(struct conn *c, bool wanted)
+{
+    arm(c, (short)((c->armed & (EV_READ | EV_CLOSED)) | (wanted ? EV_WRITE : 0)));
+}
+
+void net_close(struct conn *c)
+{
+    if (c->fd < 0)
+        return;
+    if (c->attached)
+        net_detach(c);
+    if (c->ssl) {
+        /* One close_notify, as far as it goes; then the descriptor is gone anyway. */
+        ERR_clear_error();
+        if (SSL_is_init_finished(c->ssl) && SSL_shutdown(c->ssl) < 0)
+            ERR_clear_error();
+        SSL_free(c->ssl);
+        c->ssl = NULL;
+    }
+    buf_free(&c->out);
+    close(c->fd);
+    c->fd = -1;
+}
+
+void net_abort(struct conn *c)
+{
+    struct linger now = {.l_onoff = 1, .l_linger = 0};
+    if (c->fd >= 0 && setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &now, sizeof now) < 0)
+        must(errno != EBADF);
+    net_close(c);
+}
+
+/* ---- reading ------------------------------------------------------------------------------ */
+
+static enum net_verdict tls_read(struct conn *c, uint8_t *at, size_t room, size_t *n)
+{
+    size_t got = 0;
+    c->peeked = false;
+    while (got < room) {
+        size_t k;
+        ERR_clear_error();
+        if (SSL_read_ex(c->ssl, at + got, room - got, &k) == 1) {
+            got += k;
+            continue;
+        }
+        int why = SSL_get_error(c->ssl, 0);
+        if (got)
+            break; /* hand out what there is; the reason comes again with the next read */
+        if (why == SSL_ERROR_WANT_READ || why == SSL_ERROR_WANT_WRITE)
+            return NET_AGAIN;
+        return why == SSL_ERROR_ZERO_RETURN ? NET_EOF : NET_ERROR;
+    }
+    *n = got;
+    if (SSL_has_pending(c->ssl) && got == room) {
+        c->peeked = true;
+        event_active(&c->event, EV_READ, 1);
+    }
+    return NET_OK;
+}
+
+enum net_verdict net_read(struct conn *c, uint8_t *at, size_t room, size_t *n)
+{
+    must(room > 0);
+    *n = 0;
+    if (c->ssl)
+        return tls_read(c, at, room, n);
+    for (;;) {
+        ssize_t k = recv(c->fd, at, room, 0);
+        if (k > 0) {
+            *n = (size_t)k;
+            return NET_OK;
+        }
+        if (k == 0)
+            return NET_EOF;
+        if (errno == EAGAIN || errno == EWOULDBLOCK)
+            return NET_AGAIN;
+        if (errno != EINTR)
+            return NET_ERROR;
+    }
+}
+
+/* ---- writing ------------------------------------------------------------------------------ */
+
+/* Sends as much as goes. *n: bytes that went. NET_OK also when they are not all. */
+static enum net_verdict tls_send(struct conn *c, const struct iovec *pieces, int pieces_n,
+                                 size_t *n)
+{
+    for (int i = 0; i < pieces_n; i++)
+        for (size_t done = 0; done < pieces[i].iov_len;) {
+            size_t k;
+            ERR_clear_error();
+            if (SSL_write_ex(c->ssl, (const uint8_t *)pieces[i].iov_base + done,
+                             pieces[i].iov_len - done, &k) != 1) {
+                int why = SSL_get_error(c->ssl, 0);
+                return why == SSL_ERROR_WANT_WRITE || why == SSL_ERROR_WANT_READ ? NET_OK
+                                                                                 : NET_ERROR;
+            }
+            done += k;
+            *n += k;
+        }
+    return NET_OK;
+}
+
+static enum net_verdict plain_send(struct conn *c, struct iovec *pieces, int pieces_n, size_t *n)
+{
+    struct msghdr msg = {.msg_iov = pieces, .msg_iovlen = (size_t)pieces_n};
+    for (;;) {
+        ssize_t k = pieces_n == 1 ? send(c->fd, pieces->iov_base, pieces->iov_len, MSG_NOSIGNAL)
+                                  : sendmsg(c->fd, &msg, MSG_NOSIGNAL);
+        if (k >= 0) {
+            *n = (size_t)k;
+            return NET_OK;
+        }
+        if (errno == EAGAIN || errno == EWOULDBLOCK)
+            return NET_OK;
+        if (errno != EINTR)
+            return NET_ERROR;
+    }
+}
+
+/* Keeps what is behind the first `sent` bytes. */
+static enum net_verdict keep(struct conn *c, const struct iovec *pieces, int pieces_n, size_t sent)
+{
+    for (int i = 0; i < pieces_n; i++) {
+        size_t len = pieces[i].iov_len;
+        size_t skip = sent < len ? sent : len;
+        sent -= skip;
+        if (!buf_put(&c->out, (const uint8_t *)pieces[i].iov_base + skip, len - skip))
+            return NET_ERROR;
+    }
+    if (!net_stuck(c))
+        return NET_OK;
+    write_wanted(c, true);
+    return NET_AGAIN;
+}
+
+enum net_verdict net_write(struct conn *c, struct iovec *pieces, int pieces_n)
+{
+    size_t sent = 0;
+    must(pieces_n <= NET_PIECES_MAX);
+    if (c->fd < 0)
+        return NET_ERROR;
+    if (!net_stuck(c)) {
+        enum net_verdict v =
+            c->ssl ? tls_send(c, pieces, pieces_n, &sent) : plain_send(c, pieces, pieces_n, &sent);
+        if (v != NET_OK)
+            return v;
+    }
+    return keep(c, pieces, pieces_n, sent);
+}
+
+enum net_verdict net_send(struct conn *c, const void *at, size_t n)
+{
+    struct iovec piece = {.iov_base = (void *)(uintptr_t)at, .iov_len = n};
+    return n ? net_write(c, &piece, 1) : NET_OK;
+}
+
+enum net_verdict net_send_buf(struct conn *c, struct buf *b)
+{
+    struct view v = buf_view(b);
+    enum net_verdict verdict = net_send(c, v.at, v.n);
+    buf_free(b);
+    return verdict;
+}
+
+enum net_verdict net_flush(struct conn *c)
+{
+    size_t sent = 0;
+    struct view v = buf_view(&c->out);
+    if (v.n) {
+        struct iovec piece = {.iov_base = (void *)(uintptr_t)v.at, .iov_len = v.n};
+        enum net_verdict verdict =
+            c->ssl ? tls_send(c, &piece, 1, &sent) : plain_send(c, &piece, 1, &sent);
+        if (verdict != NET_OK)
+            return verdict;
+        buf_take(&c->out, sent);
+    }
+    write_wanted(c, net_stuck(c));
+    return net_stuck(c) ? NET_AGAIN : NET_OK;
+}
+
+/* ---- TLS ---------------------------------------------------------------------------------- */
+
+bool net_secure(struct conn *c, SSL *ssl, bool as_server)
+{
+    must(!c->ssl && !net_stuck(c));
+    if (SSL_set_fd(ssl, c->fd) != 1) {
+        SSL_free(ssl);
+        return false;
+    }
+    /* Kept bytes move between two tries, and idle connections give their record buffers back. */
+    SSL_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                          SSL_MODE_RELEASE_BUFFERS);
+    if (as_server)
+        SSL_set_accept_state(ssl);
+    else
+        SSL_set_connect_state(ssl);
+    c->ssl = ssl;
+    return true;
+}
+
+enum net_verdict net_handshake(struct conn *c)
+{
+    ERR_clear_error();
+    int k = SSL_do_handshake(c->ssl);
+    if (k == 1) {
+        write_wanted(c, net_stuck(c));
+        if (SSL_has_pending(c->ssl)) {
+            c->peeked = true;
+            event_active(&c->event, EV_READ, 1);
+        }
+        return NET_OK;
+    }
+    switch (SSL_get_error(c->ssl, k)) {
+    case SSL_ERROR_WANT_READ:
+        write_wanted(c, false);
+        return NET_AGAIN;
+    case SSL_ERROR_WANT_WRITE:
+        write_wanted(c, true);
+        return NET_AGAIN;
+    default:
+        return NET_ERROR;
+    }
+}
