@@ -1,0 +1,782 @@
+/* Load of an application's users, as they behave when the database does not: they arrive when they
+ * like (open loop), give up after a while, hang up, and try again.
+ *
+ * A request is a point read, a read of fifty rows, or a small transaction that updates one (the
+ * mix of pgbench's tables). It waits for one of the application's connections, and every attempt
+ * ends in an answer, an error, or the user's patience. Latency counts from the moment the request
+ * was meant to be made, so a stalled server cannot hide behind the requests nobody sent
+ * ("coordinated omission").
+ *
+ *   arrival -> begin -> waiting -> slot (connects if need be) -> steps -> served
+ *                 ^                     |
+ *                 +-- retry <- error, or given up (the connection is closed, as real ones are)
+ *
+ * --closed has every connection ask again as soon as it was answered: capacity, or a crowd of
+ * impatient clients. One thread, one epoll set; requests, connections and time are bounded.
+ */
+#include "bench/link.h"
+#include "bench/tally.h"
+
+#include <getopt.h>
+#include <inttypes.h>
+#include <math.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <time.h>
+#include <utlist.h>
+
+enum {
+    SLOTS_MAX = 4096,
+    REQUESTS_MAX = 1 << 16, /* outstanding; one that finds no place fails at once ("full") */
+    EVENTS_MAX = 256,
+    STEPS_MAX = 6,
+};
+
+enum protocol { PROTOCOL_SIMPLE, PROTOCOL_EXTENDED, PROTOCOL_PREPARED };
+
+enum statement_id { POINT, RANGE, BEGIN, UPDATE, HISTORY, COMMIT, STATEMENTS_N };
+static const struct {
+    const char *text;
+    uint8_t params_n; /* of (aid, delta) */
+} statements[STATEMENTS_N] = {
+    [POINT] = {"SELECT abalance FROM pgbench_accounts WHERE aid = $1", 1},
+    [RANGE] = {"SELECT aid, abalance, filler FROM pgbench_accounts"
+               " WHERE aid >= $1 ORDER BY aid LIMIT 50",
+               1},
+    [BEGIN] = {"BEGIN", 0},
+    [UPDATE] = {"UPDATE pgbench_accounts SET abalance = abalance + $2 WHERE aid = $1", 2},
+    [HISTORY] = {"INSERT INTO pgbench_history (tid, bid, aid, delta, mtime)"
+                 " VALUES (1, 1, $1, $2, now())",
+                 2},
+    [COMMIT] = {"COMMIT", 0},
+};
+
+enum kind_id { KIND_POINT, KIND_RANGE, KIND_UPDATE, KINDS_N };
+static const struct {
+    uint8_t steps_n;
+    uint8_t steps[STEPS_MAX];
+} kinds[KINDS_N] = {
+    [KIND_POINT] = {1, {POINT}},
+    [KIND_RANGE] = {1, {RANGE}},
+    [KIND_UPDATE] = {5, {BEGIN, UPDATE, POINT, HISTORY, COMMIT}},
+};
+
+struct opts {
+    const char *conninfo, *csv, *sql;
+    double rate, seconds, bin_s;
+    double marks_s[TALLY_MARKS_MAX];
+    uint32_t marks_n;
+    uint32_t slots_n, attempts_n, accounts_n;
+    uint32_t mix[KINDS_N]; /* per cent */
+    uint64_t timeout_us, backoff_us, seed;
+    enum protocol protocol;
+    bool fixed, closed, keep;
+};
+
+enum slot_state {
+    SLOT_CLOSED,
+    SLOT_RESTING, /* closed, after a refusal: not tried again before rest_until_us */
+    SLOT_CONNECTING,
+    SLOT_IDLE,
+    SLOT_BUSY,     /* a step of its request is on the way */
+    SLOT_CLEANING, /* no request: ROLLBACK, or the answer nobody waits for any more */
+};
+
+struct slot {
+    struct link link;
+    enum slot_state state;
+    struct request *req; /* CONNECTING (or NULL at the warm start), BUSY */
+    uint64_t rest_until_us;
+    uint32_t prepared; /* BIT(statement) */
+    bool preparing, failed;
+    char sqlstate[8];
+    struct slot *prev, *next; /* idle | closed | resting */
+};
+
+struct request {
+    uint64_t intended_us, deadline_us, due_us;
+    struct slot *slot;
+    bool waiting;
+    uint8_t kind_i, step_i, attempt_n;
+    char aid[12], delta[12];
+    struct request *prev, *next;           /* live in order of deadline | retry in order of due */
+    struct request *wait_prev, *wait_next; /* waiting for a slot, first come first served */
+};
+
+struct load {
+    struct opts opts;
+    struct tally tally;
+    int epoll_fd;
+    uint64_t rng, next_us, end_us;
+    struct slot *slots, *idle, *closed, *resting;
+    struct request *requests, *spare, *live, *retry, *waiting;
+    uint32_t live_n, warming_n;
+};
+
+static volatile sig_atomic_t stopped;
+
+static void on_signal(int sig)
+{
+    (void)sig;
+    stopped = 1;
+}
+
+static uint64_t clock_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * US_PER_S + (uint64_t)now.tv_nsec / 1000;
+}
+
+/* xorshift64*: small, seeded, good enough for arrivals and keys */
+static uint64_t load_random(struct load *load)
+{
+    load->rng ^= load->rng >> 12;
+    load->rng ^= load->rng << 25;
+    load->rng ^= load->rng >> 27;
+    return load->rng * 0x2545f4914f6cdd1dull;
+}
+
+static double load_uniform(struct load *load)
+{
+    return ((double)(load_random(load) >> 11) + 0.5) / 9007199254740992.0;
+}
+
+/* ---- slots: the application's connections ------------------------------------------------- */
+
+static void slot_to_idle(struct load *load, struct slot *s)
+{
+    s->state = SLOT_IDLE;
+    s->req = NULL;
+    DL_PREPEND(load->idle, s); /* newest first, as pools do: a quiet application uses few */
+}
+
+static void slot_drop(struct load *load, struct slot *s)
+{
+    must(s->state >= SLOT_CONNECTING && s->state != SLOT_IDLE);
+    if (s->state == SLOT_CONNECTING && !s->req && load->warming_n)
+        load->warming_n--;
+    link_close(&s->link);
+    s->req = NULL;
+    s->prepared = 0;
+    s->preparing = false;
+    s->state = SLOT_CLOSED;
+    DL_PREPEND(load->closed, s);
+}
+
+/* Nobody reconnects in a tight loop to a server that has just refused. */
+static void slot_rest(struct load *load, struct slot *s, uint64_t now_us)
+{
+    must(s->state == SLOT_CLOSED);
+    DL_DELETE(load->closed, s);
+    s->state = SLOT_RESTING;
+    s->rest_until_us = now_us + load->opts.backoff_us;
+    DL_APPEND(load->resting, s);
+}
+
+static void slots_wake(struct load *load, uint64_t now_us)
+{
+    while (load->resting && load->resting->rest_until_us <= now_us) {
+        struct slot *s = load->resting;
+        DL_DELETE(load->resting, s);
+        s->state = SLOT_CLOSED;
+        DL_PREPEND(load->closed, s);
+    }
+}
+
+/* ---- requests ---------------------------------------------------------------------------------
+ */
+
+static void request_begin(struct load *load, struct request *r, uint64_t now_us)
+{
+    r->attempt_n++;
+    r->step_i = 0;
+    r->slot = NULL;
+    r->deadline_us = now_us + load->opts.timeout_us;
+    DL_APPEND(load->live, r); /* one timeout for all, so the list stays in order */
+    r->waiting = true;
+    DL_APPEND2(load->waiting, r, wait_prev, wait_next);
+}
+
+static void request_unwait(struct load *load, struct request *r)
+{
+    must(r->waiting);
+    DL_DELETE2(load->waiting, r, wait_prev, wait_next);
+    r->waiting = false;
+}
+
+static void request_free(struct load *load, struct request *r)
+{
+    must(load->live_n);
+    load->live_n--;
+    LL_PREPEND(load->spare, r);
+}
+
+static void request_served(struct load *load, struct request *r, uint64_t now_us)
+{
+    /* Who answers in a closed loop arrives then, too; else bins would show when it was asked. */
+    uint64_t bin_us = load->opts.closed ? now_us : r->intended_us;
+    struct tally_bin *bin = tally_bin_at(&load->tally, bin_us);
+    DL_DELETE(load->live, r);
+    bin->served++;
+    if (load->opts.closed)
+        bin->offered++;
+    hist_add(&bin->latency, now_us - r->intended_us);
+    request_free(load, r);
+}
+
+static void retry_insert(struct load *load, struct request *r)
+{
+    struct request *at = load->retry ? load->retry->prev : NULL;
+    while (at && at->due_us > r->due_us)
+        at = at == load->retry ? NULL : at->prev;
+    if (at)
+        DL_APPEND_ELEM(load->retry, at, r);
+    else
+        DL_PREPEND(load->retry, r);
+}
+
+/* An attempt came to nothing; r holds no slot any more. code "gaveup" is the user's patience. */
+static void request_failed(struct load *load, struct request *r, const char *code, uint64_t now_us)
+{
+    bool gaveup = !strcmp(code, "gaveup");
+    uint64_t bin_us = load->opts.closed ? now_us : r->intended_us;
+    if (r->waiting)
+        request_unwait(load, r);
+    r->slot = NULL;
+    DL_DELETE(load->live, r);
+    tally_error(&load->tally, now_us, code);
+    if (r->attempt_n < load->opts.attempts_n && !stopped) {
+        /* a refusal is retried after a pause, half to one and a half; silence has cost enough */
+        double jitter = 0.5 + load_uniform(load);
+        r->due_us = now_us + (gaveup ? 0 : (uint64_t)(jitter * (double)load->opts.backoff_us));
+        tally_bin_at(&load->tally, now_us)->retries++;
+        retry_insert(load, r);
+        return;
+    }
+    struct tally_bin *bin = tally_bin_at(&load->tally, bin_us);
+    if (load->opts.closed)
+        bin->offered++;
+    if (gaveup)
+        bin->gaveup++;
+    else
+        bin->failed++;
+    request_free(load, r);
+}
+
+static uint8_t kind_choose(struct load *load)
+{
+    uint32_t at = (uint32_t)(load_random(load) % 100);
+    uint8_t kind_i = 0;
+    while (kind_i + 1 < KINDS_N && at >= load->opts.mix[kind_i])
+        at -= load->opts.mix[kind_i++];
+    return kind_i;
+}
+
+static void request_admit(struct load *load, uint64_t intended_us, uint64_t now_us)
+{
+    struct tally_bin *bin = tally_bin_at(&load->tally, intended_us);
+    struct request *r = load->spare;
+    if (!load->opts.closed)
+        bin->offered++;
+    if (!r) {
+        tally_error(&load->tally, now_us, "full");
+        bin->failed++;
+        return;
+    }
+    LL_DELETE(load->spare, r);
+    load->live_n++;
+    *r = (struct request){.intended_us = intended_us, .kind_i = kind_choose(load)};
+    snprintf(r->aid, sizeof r->aid, "%" PRIu64, 1 + load_random(load) % load->opts.accounts_n);
+    snprintf(r->delta, sizeof r->delta, "%d", (int)(load_random(load) % 10000) - 5000);
+    request_begin(load, r, now_us);
+}
+
+/* ---- the conversation on one connection ------------------------------------------------------ */
+
+/* The statement with its parameters written into it: what the simple protocol sends. */
+static void statement_spell(char *out, size_t out_bytes, const char *text, const struct request *r)
+{
+    size_t at = 0;
+    while (*text && at + 1 < out_bytes) {
+        if (*text != '$') {
+            out[at++] = *text++;
+            continue;
+        }
+        int n = snprintf(out + at, out_bytes - at, "%s", text[1] == '1' ? r->aid : r->delta);
+        at += (size_t)n;
+        text += 2;
+    }
+    must(at < out_bytes);
+    out[at] = 0;
+}
+
+static int step_send(const struct load *load, struct slot *s)
+{
+    const struct request *r = s->req;
+    uint8_t statement_i = kinds[r->kind_i].steps[r->step_i];
+    const char *text = load->opts.sql ? load->opts.sql : statements[statement_i].text;
+    int params_n = load->opts.sql ? 0 : statements[statement_i].params_n;
+    const char *params[] = {r->aid, r->delta};
+    char name[8], spelt[256];
+
+    if (load->opts.protocol == PROTOCOL_SIMPLE || statement_i == BEGIN || statement_i == COMMIT) {
+        if (load->opts.sql)
+            return PQsendQuery(s->link.pg, text);
+        statement_spell(spelt, sizeof spelt, text, r);
+        return PQsendQuery(s->link.pg, spelt);
+    }
+    if (load->opts.protocol == PROTOCOL_EXTENDED)
+        return PQsendQueryParams(s->link.pg, text, params_n, NULL, params, NULL, NULL, 0);
+    snprintf(name, sizeof name, "s%u", statement_i);
+    s->preparing = !(s->prepared & BIT(statement_i));
+    s->prepared |= BIT(statement_i);
+    if (s->preparing)
+        return PQsendPrepare(s->link.pg, name, text, params_n, NULL);
+    return PQsendQueryPrepared(s->link.pg, name, params_n, params, NULL, NULL, 0);
+}
+
+/* The connection is gone, and with it the attempt it carried. */
+static void slot_lost(struct load *load, struct slot *s, uint64_t now_us)
+{
+    struct request *r = s->req;
+    bool refused = s->state == SLOT_CONNECTING;
+    char sqlstate[8];
+    if (s->failed)
+        memcpy(sqlstate, s->sqlstate, sizeof sqlstate);
+    else
+        link_sqlstate(&s->link, NULL, sqlstate);
+    slot_drop(load, s);
+    if (refused)
+        slot_rest(load, s, now_us);
+    if (r)
+        request_failed(load, r, sqlstate, now_us);
+}
+
+static void slot_step(struct load *load, struct slot *s, uint64_t now_us)
+{
+    s->state = SLOT_BUSY;
+    s->failed = false;
+    if (!step_send(load, s) || link_flush(&s->link) == LINK_LOST)
+        slot_lost(load, s, now_us);
+}
+
+static void slot_connect(struct load *load, struct slot *s, uint64_t now_us)
+{
+    must(s->state == SLOT_CLOSED);
+    DL_DELETE(load->closed, s);
+    s->state = SLOT_CONNECTING;
+    s->failed = false;
+    tally_bin_at(&load->tally, now_us)->connects++;
+    if (link_open(&s->link, load->epoll_fd, s, load->opts.conninfo) == LINK_LOST)
+        slot_lost(load, s, now_us);
+}
+
+static void load_pair(struct load *load, uint64_t now_us)
+{
+    while (load->waiting && (load->idle || load->closed)) {
+        struct request *r = load->waiting;
+        struct slot *s = load->idle ? load->idle : load->closed;
+        request_unwait(load, r);
+        r->slot = s;
+        s->req = r;
+        if (s->state == SLOT_IDLE) {
+            DL_DELETE(load->idle, s);
+            slot_step(load, s, now_us);
+        } else {
+            slot_connect(load, s, now_us);
+        }
+    }
+}
+
+/* The user hangs up. A request that had a connection takes it down with it, as applications do;
+ * with --keep the connection stays with its unwanted answer, unless a transaction is open. */
+static void request_giveup(struct load *load, struct request *r, uint64_t now_us)
+{
+    struct slot *s = r->slot;
+    bool keep = s && load->opts.keep && s->state == SLOT_BUSY && kinds[r->kind_i].steps_n == 1;
+    if (keep) {
+        s->state = SLOT_CLEANING;
+        s->req = NULL;
+    } else if (s) {
+        slot_drop(load, s);
+    }
+    request_failed(load, r, "gaveup", now_us);
+}
+
+/* The server refused a command; the connection lives on where nothing is left open on it. */
+static void slot_command_failed(struct load *load, struct slot *s, uint64_t now_us)
+{
+    struct request *r = s->req;
+    s->req = NULL;
+    request_failed(load, r, s->sqlstate, now_us);
+    if (s->preparing) {
+        slot_drop(load, s); /* which names exist now is not known */
+    } else if (PQtransactionStatus(s->link.pg) == PQTRANS_IDLE) {
+        slot_to_idle(load, s);
+    } else {
+        s->state = SLOT_CLEANING;
+        if (!PQsendQuery(s->link.pg, "ROLLBACK") || link_flush(&s->link) == LINK_LOST)
+            slot_lost(load, s, now_us);
+    }
+}
+
+/* All results of one command are in. */
+static void slot_command_done(struct load *load, struct slot *s, uint64_t now_us)
+{
+    struct request *r = s->req;
+    if (PQstatus(s->link.pg) == CONNECTION_BAD) {
+        slot_lost(load, s, now_us);
+        return;
+    }
+    if (s->state == SLOT_CLEANING) {
+        slot_to_idle(load, s);
+        return;
+    }
+    if (s->failed) {
+        slot_command_failed(load, s, now_us);
+        return;
+    }
+    if (s->preparing)
+        s->preparing = false;
+    else
+        r->step_i++;
+    if (!load->opts.sql && r->step_i < kinds[r->kind_i].steps_n) {
+        slot_step(load, s, now_us);
+        return;
+    }
+    if (load->opts.sql && !r->step_i) {
+        slot_step(load, s, now_us); /* was the preparation */
+        return;
+    }
+    slot_to_idle(load, s);
+    request_served(load, r, now_us);
+}
+
+static void slot_results(struct load *load, struct slot *s, uint64_t now_us)
+{
+    for (;;) {
+        enum link_verdict verdict = link_read(&s->link);
+        if (verdict == LINK_LOST)
+            slot_lost(load, s, now_us);
+        if (verdict != LINK_READY)
+            return;
+        PGresult *res = PQgetResult(s->link.pg);
+        if (!res)
+            break;
+        ExecStatusType status = PQresultStatus(res);
+        if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK && !s->failed) {
+            s->failed = true;
+            link_sqlstate(&s->link, res, s->sqlstate);
+        }
+        PQclear(res);
+    }
+    slot_command_done(load, s, now_us);
+}
+
+static void slot_event(struct load *load, struct slot *s, uint64_t now_us)
+{
+    switch (s->state) {
+    case SLOT_CLOSED:
+    case SLOT_RESTING:
+        return; /* closed earlier in this turn */
+    case SLOT_IDLE:
+        /* only the end of the connection, or a notice of it, comes unasked */
+        if (!PQconsumeInput(s->link.pg) || PQstatus(s->link.pg) == CONNECTION_BAD) {
+            DL_DELETE(load->idle, s);
+            s->state = SLOT_CLEANING;
+            slot_drop(load, s);
+        }
+        return;
+    case SLOT_CONNECTING:
+        switch (link_connecting(&s->link)) {
+        case LINK_MORE:
+            return;
+        case LINK_LOST:
+            slot_lost(load, s, now_us);
+            return;
+        case LINK_READY:
+            break;
+        }
+        if (s->req) {
+            slot_step(load, s, now_us);
+        } else {
+            load->warming_n -= load->warming_n > 0;
+            slot_to_idle(load, s);
+        }
+        return;
+    case SLOT_BUSY:
+    case SLOT_CLEANING:
+        slot_results(load, s, now_us);
+        return;
+    }
+}
+
+/* ---- the loop ---------------------------------------------------------------------------------
+ */
+
+static void load_arrivals(struct load *load, uint64_t now_us)
+{
+    if (stopped)
+        return;
+    if (load->opts.closed) {
+        uint32_t free_n = 0;
+        struct slot *s;
+        DL_FOREACH(load->idle, s) free_n++;
+        DL_FOREACH(load->closed, s) free_n++;
+        while (free_n-- && now_us < load->end_us)
+            request_admit(load, now_us, now_us);
+        return;
+    }
+    while (load->next_us <= now_us && load->next_us < load->end_us) {
+        request_admit(load, load->next_us, now_us);
+        double gap = load->opts.fixed ? 1 : -log(load_uniform(load));
+        load->next_us += (uint64_t)(gap * US_PER_S / load->opts.rate);
+    }
+}
+
+static void load_timers(struct load *load, uint64_t now_us)
+{
+    slots_wake(load, now_us);
+    while (load->live && load->live->deadline_us <= now_us)
+        request_giveup(load, load->live, now_us);
+    while (load->retry && load->retry->due_us <= now_us) {
+        struct request *r = load->retry;
+        DL_DELETE(load->retry, r);
+        request_begin(load, r, now_us);
+    }
+}
+
+static uint64_t load_next_timer(const struct load *load)
+{
+    uint64_t at_us = UINT64_MAX;
+    if (!load->opts.closed && load->next_us < load->end_us)
+        at_us = load->next_us;
+    if (load->live && load->live->deadline_us < at_us)
+        at_us = load->live->deadline_us;
+    if (load->retry && load->retry->due_us < at_us)
+        at_us = load->retry->due_us;
+    if (load->resting && load->resting->rest_until_us < at_us)
+        at_us = load->resting->rest_until_us;
+    return at_us;
+}
+
+static void load_turn(struct load *load, uint64_t until_us)
+{
+    struct epoll_event events[EVENTS_MAX];
+    uint64_t at_us = load_next_timer(load);
+    uint64_t now_us = clock_us();
+    if (at_us > until_us)
+        at_us = until_us;
+    uint64_t wait_us = at_us > now_us ? at_us - now_us : 0;
+    struct timespec wait = {.tv_sec = (time_t)(wait_us / US_PER_S),
+                            .tv_nsec = (long)(wait_us % US_PER_S) * 1000};
+    int n = epoll_pwait2(load->epoll_fd, events, EVENTS_MAX, &wait, NULL);
+    now_us = clock_us();
+    for (int i = 0; i < n; i++)
+        slot_event(load, events[i].data.ptr, now_us);
+    load_timers(load, now_us);
+}
+
+/* Connects all slots before the clock starts, as an application's pool does; false: not all could.
+ */
+static bool load_warm(struct load *load)
+{
+    uint64_t until_us = clock_us() + 15 * (uint64_t)US_PER_S;
+    while (load->closed) {
+        load->warming_n++;
+        slot_connect(load, load->closed, clock_us());
+    }
+    while (load->warming_n && clock_us() < until_us && !stopped)
+        load_turn(load, until_us);
+    uint32_t idle_n = 0;
+    struct slot *s;
+    DL_FOREACH(load->idle, s) idle_n++;
+    return idle_n == load->opts.slots_n;
+}
+
+static void load_run(struct load *load)
+{
+    uint64_t start_us = clock_us();
+    load->next_us = start_us;
+    load->end_us = start_us + (uint64_t)(load->opts.seconds * US_PER_S);
+    load->tally.start_us = start_us;
+    while (!stopped && clock_us() < load->end_us) {
+        load_turn(load, load->end_us);
+        uint64_t now_us = clock_us();
+        load_arrivals(load, now_us);
+        load_pair(load, now_us);
+    }
+    /* Who came before the end is still served; his patience and his attempts bound the wait. */
+    uint64_t until_us =
+        clock_us() + load->opts.attempts_n * (load->opts.timeout_us + 2 * load->opts.backoff_us);
+    while (!stopped && load->live_n && clock_us() < until_us) {
+        load_turn(load, until_us);
+        load_pair(load, clock_us());
+    }
+    stopped = 1;
+    uint64_t now_us = clock_us();
+    while (load->live)
+        request_giveup(load, load->live, now_us);
+}
+
+static bool load_open(struct load *load)
+{
+    load->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    load->slots = calloc(load->opts.slots_n, sizeof *load->slots);
+    load->requests = calloc(REQUESTS_MAX, sizeof *load->requests);
+    must(load->slots && load->requests && load->epoll_fd >= 0);
+    load->rng = load->opts.seed * 0x9e3779b97f4a7c15ull + 1;
+    for (uint32_t i = 0; i < load->opts.slots_n; i++)
+        DL_APPEND(load->closed, &load->slots[i]);
+    for (uint32_t i = 0; i < REQUESTS_MAX; i++)
+        LL_PREPEND(load->spare, &load->requests[i]);
+    tally_open(&load->tally, clock_us(), (uint64_t)(load->opts.bin_s * US_PER_S),
+               (uint64_t)(load->opts.seconds * US_PER_S));
+    return load_warm(load);
+}
+
+static void load_close(struct load *load)
+{
+    for (uint32_t i = 0; i < load->opts.slots_n; i++)
+        link_close(&load->slots[i].link);
+    tally_close(&load->tally);
+    free(load->slots);
+    free(load->requests);
+}
+
+/* ---- options ----------------------------------------------------------------------------------
+ */
+
+static const char usage[] =
+    "load CONNINFO [--rate=N/s] [--seconds=N] [--conns=N] [--timeout-ms=N] [--attempts=N]\n"
+    "     [--backoff-ms=N] [--protocol=simple|extended|prepared] [--mix=POINT,RANGE,UPDATE]\n"
+    "     [--accounts=N] [--sql=TEXT] [--bin=SECONDS] [--marks=S,S] [--csv=FILE] [--seed=N]\n"
+    "     [--fixed] [--closed] [--keep]\n";
+
+static bool parse_mix(struct opts *opts, const char *text)
+{
+    unsigned point, range, update;
+    if (sscanf(text, "%u,%u,%u", &point, &range, &update) != 3 || point + range + update != 100)
+        return false;
+    opts->mix[KIND_POINT] = point;
+    opts->mix[KIND_RANGE] = range;
+    opts->mix[KIND_UPDATE] = update;
+    return true;
+}
+
+static bool parse_protocol(struct opts *opts, const char *text)
+{
+    static const char *const names[] = {"simple", "extended", "prepared"};
+    for (uint32_t i = 0; i < COUNT_OF(names); i++) {
+        if (strcmp(text, names[i]))
+            continue;
+        opts->protocol = (enum protocol)i;
+        return true;
+    }
+    return false;
+}
+
+static bool parse_opt(struct opts *opts, int opt, const char *value)
+{
+    double number = value ? atof(value) : 0;
+    switch (opt) {
+    case 'r':
+        return (opts->rate = number) > 0;
+    case 's':
+        return (opts->seconds = number) > 0;
+    case 'c':
+        return (opts->slots_n = (uint32_t)number) > 0 && number <= SLOTS_MAX;
+    case 't':
+        return (opts->timeout_us = (uint64_t)(number * US_PER_MS)) > 0;
+    case 'a':
+        return (opts->attempts_n = (uint32_t)number) > 0 && number <= 100;
+    case 'b':
+        return (opts->backoff_us = (uint64_t)(number * US_PER_MS)) > 0;
+    case 'p':
+        return parse_protocol(opts, value);
+    case 'm':
+        return parse_mix(opts, value);
+    case 'n':
+        return (opts->accounts_n = (uint32_t)number) > 0;
+    case 'q':
+        return (opts->sql = value) != NULL;
+    case 'B':
+        return (opts->bin_s = number) >= 0.01;
+    case 'M':
+        return tally_parse_marks(value, opts->marks_s, &opts->marks_n);
+    case 'o':
+        return (opts->csv = value) != NULL;
+    case 'S':
+        return (opts->seed = (uint64_t)number) > 0;
+    case 'f':
+        return opts->fixed = true;
+    case 'C':
+        return opts->closed = true;
+    case 'k':
+        return opts->keep = true;
+    default:
+        return false;
+    }
+}
+
+static bool parse_opts(struct opts *opts, int argc, char **argv)
+{
+    static const struct option names[] = {
+        {"rate", 1, NULL, 'r'},       {"seconds", 1, NULL, 's'},  {"conns", 1, NULL, 'c'},
+        {"timeout-ms", 1, NULL, 't'}, {"attempts", 1, NULL, 'a'}, {"backoff-ms", 1, NULL, 'b'},
+        {"protocol", 1, NULL, 'p'},   {"mix", 1, NULL, 'm'},      {"accounts", 1, NULL, 'n'},
+        {"sql", 1, NULL, 'q'},        {"bin", 1, NULL, 'B'},      {"marks", 1, NULL, 'M'},
+        {"csv", 1, NULL, 'o'},        {"seed", 1, NULL, 'S'},     {"fixed", 0, NULL, 'f'},
+        {"closed", 0, NULL, 'C'},     {"keep", 0, NULL, 'k'},     {NULL, 0, NULL, 0},
+    };
+    int opt;
+    while ((opt = getopt_long(argc, argv, "", names, NULL)) != -1)
+        if (!parse_opt(opts, opt, optarg))
+            return false;
+    if (optind + 1 != argc || opts->seconds / opts->bin_s > TALLY_BINS_MAX)
+        return false;
+    opts->conninfo = argv[optind];
+    return true;
+}
+
+int main(int argc, char **argv)
+{
+    static struct load load;
+    load.opts = (struct opts){.rate = 1000,
+                              .seconds = 10,
+                              .bin_s = 1,
+                              .slots_n = 20,
+                              .attempts_n = 3,
+                              .accounts_n = 100000,
+                              .mix = {70, 20, 10},
+                              .timeout_us = US_PER_S,
+                              .backoff_us = 100 * US_PER_MS,
+                              .seed = 1,
+                              .protocol = PROTOCOL_EXTENDED};
+    if (!parse_opts(&load.opts, argc, argv)) {
+        fputs(usage, stderr);
+        return 2;
+    }
+    signal(SIGINT, on_signal);
+    signal(SIGTERM, on_signal);
+    signal(SIGPIPE, SIG_IGN);
+    int rc = 1;
+    if (!load_open(&load)) {
+        fprintf(stderr, "load: could not open all %u connections\n", load.opts.slots_n);
+        goto closing;
+    }
+    fputs("ready\n", stderr); /* the clock starts here: whoever stages the storm counts from it */
+    load_run(&load);
+    tally_print_spans(&load.tally, load.opts.marks_s, load.opts.marks_n, stdout);
+    if (load.opts.csv && !tally_write_csv(&load.tally, load.opts.csv)) {
+        perror(load.opts.csv);
+        goto closing;
+    }
+    rc = 0;
+closing:
+    load_close(&load);
+    return rc;
+}
