@@ -35,7 +35,7 @@ static inline uint32_t buf_used(const struct buf *b)
 /* The bytes not taken yet; valid until the next call that changes b. */
 static inline struct view buf_view(const struct buf *b)
 {
-    return view_of(b->at + b->start, buf_used(b));
+    return b->at ? view_of(b->at + b->start, buf_used(b)) : view_of("", 0);
 }
 
 /* Makes room for n more bytes; may move what is there. */

@@ -38,7 +38,8 @@ static inline struct view view_take_bytes(struct view *v, size_t n)
         v->bad = true;
         return (struct view){.at = v->at, .n = 0, .bad = true};
     }
-    v->at += n;
+    if (n > 0) /* an empty window may stand nowhere, and NULL + 0 is not defined */
+        v->at += n;
     v->n -= n;
     return taken;
 }
