@@ -15,7 +15,7 @@
 #include <stdio.h>
 #include <uthash.h>
 
-#include "breaker/base.h"
+#include "config/report.h"
 
 struct class_table; /* pool/class.h */
 struct users;       /* config/users.h */
@@ -23,8 +23,6 @@ struct config_own;  /* the part that is config's own business */
 
 enum {
     CONFIG_UNSET = -1,         /* an int of a database or user that leaves it to the next scope */
-    CONFIG_NOTES_MAX = 100,    /* errors and warnings kept of one load */
-    CONFIG_ERRORS_MAX = 20,    /* after so many the rest is hardly worth reading */
     CONFIG_DB_NAME_MAX = 63,   /* bytes; NAMEDATALEN - 1 */
     CONFIG_USER_NAME_MAX = 127 /* bytes */
 };
@@ -176,18 +174,6 @@ struct config {
     const struct users *auth;          /* auth_file; never NULL, perhaps empty */
     const struct class_table *classes; /* built-in and the operator's */
     struct config_own *own;
-};
-
-/* What a load has to say: errors (then there is no snapshot) and warnings. Large: keep it static.
- */
-struct config_note {
-    bool fatal;
-    char text[400]; /* "file:line: what; what to do" */
-};
-struct config_report {
-    uint32_t errors_n, warnings_n; /* all, also those that did not fit */
-    uint32_t notes_n;
-    struct config_note notes[CONFIG_NOTES_MAX];
 };
 
 /* Reads the files in order, later ones add to and override earlier ones. `old` is the running
