@@ -1,0 +1,88 @@
+/* A client connection: what it is, and where it stands.
+ *
+ *   HELLO -> TLS -> HELLO -> AUTH -> WELCOME -> IDLE <--> QUEUED
+ *     |                                          ^ |         |
+ *     +-> CANCEL (serves a cancel request)       | +-> PREPARING
+ *     +-> (console: handed to the control loop)  +--- LINKED <-+
+ *
+ * WELCOME: authenticated, waits for its pool's first server, to know what to greet it with.
+ * IDLE holds no server. QUEUED waits for one, its statement kept in `in`. PREPARING: has one that
+ * is being given its settings. LINKED: relays. A client costs this struct, and nothing else, while
+ * it is idle. */
+#ifndef PROXY_CLIENT_H
+#define PROXY_CLIENT_H
+
+#include "pool/pool.h"
+#include "proxy/auth.h"
+#include "proxy/hub.h"
+#include "proxy/listen_peer.h"
+#include "proxy/net.h"
+#include "proxy/prep.h"
+
+#define CLIENT_STATES(X)                                                                           \
+    X(HELLO, "login",                                                                              \
+      BIT(CLIENT_TLS) | BIT(CLIENT_AUTH) | BIT(CLIENT_CANCEL) | BIT(CLIENT_WELCOME) |              \
+          BIT(CLIENT_IDLE))                                                                        \
+    X(TLS, "login", BIT(CLIENT_HELLO))                                                             \
+    X(AUTH, "login", BIT(CLIENT_WELCOME) | BIT(CLIENT_IDLE))                                       \
+    X(WELCOME, "waiting", BIT(CLIENT_IDLE))                                                        \
+    X(CANCEL, "active_cancel_req", 0)                                                              \
+    X(IDLE, "idle", BIT(CLIENT_QUEUED) | BIT(CLIENT_PREPARING) | BIT(CLIENT_LINKED))               \
+    X(QUEUED, "waiting", BIT(CLIENT_IDLE) | BIT(CLIENT_PREPARING) | BIT(CLIENT_LINKED))            \
+    X(PREPARING, "waiting", BIT(CLIENT_IDLE) | BIT(CLIENT_QUEUED) | BIT(CLIENT_LINKED))            \
+    X(LINKED, "active", BIT(CLIENT_IDLE))
+enum client_state {
+#define X(state, name, next) CLIENT_##state,
+    CLIENT_STATES(X)
+#undef X
+};
+
+/* Needed until the client has logged in, then freed. */
+struct client_login {
+    struct auth *auth; /* NULL before AUTH */
+    char *database, *user;
+    enum pool_replication replication;
+    const struct vars *asked; /* settings of the startup packet */
+    uint16_t minor;           /* of the protocol it asked for */
+    bool gss_answered, ssl_answered;
+};
+
+struct client {
+    struct conn net;
+    enum client_state state;
+    struct hub *hub;
+    struct client *prev, *next; /* of hub->logins or hub->clients */
+    struct client_login *login;
+    struct route *route;   /* from login on */
+    struct server *server; /* PREPARING, LINKED */
+    struct pool_waiter waiter;
+    struct letter letter;    /* a grant, a refusal, a move to the console: one at a time */
+    const struct vars *vars; /* the settings it wants on its servers */
+    struct prep_names *names;
+    struct buf in;      /* read and not handled yet: part of a message, or a statement that waits */
+    struct buf unnamed; /* end of a Parse of "" that a Sync separated from its Bind */
+    uint32_t body_left; /* bytes still to come of a message that is streamed */
+    bool body_passes;   /* ... to the server; else they are dropped */
+    bool refusing;      /* its batch was refused: everything up to a Sync is dropped */
+    bool tx_lost;       /* its transaction died with its server: it has to roll back */
+    bool gone;          /* its socket is closed; it stays for a letter or a lock only */
+    bool mail_due;      /* a grant or refusal is in the mail */
+    bool cancelled;     /* a cancel request came while it waited */
+    bool in_batch;      /* extended messages were read that no Sync covers yet */
+    bool demoted;       /* this transaction runs in another class than the client's */
+    bool is_unix, secure;
+    uint8_t class_i; /* the client's; waiter.class_i is the transaction's */
+    enum end_reason end;
+    uint32_t pid; /* of its cancel key */
+    uint64_t id, connected_us, request_us, tx_started_us, stmt_started_us, idle_since_us;
+    uint64_t stmt_fingerprint;
+    struct pool_addr *addr;
+    struct listen_peer peer;
+};
+
+void client_goto(struct client *c, enum client_state next);
+const char *client_state_name(enum client_state state);
+/* "db/user@address:port", as PgBouncer's log has it. */
+const char *client_name(const struct client *c, char *at, size_t n);
+
+#endif

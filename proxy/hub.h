@@ -1,0 +1,95 @@
+/* What the peers share: the process, and one loop's part of it.
+ *
+ * `struct proxy` is made at boot and read-only but for its atomics. `struct hub` belongs to one
+ * loop: its clients, its servers, its view of the configuration. A reload hands each hub a new
+ * snapshot by letter; until it comes the loop goes on with the former one. */
+#ifndef PROXY_HUB_H
+#define PROXY_HUB_H
+
+#include <openssl/ssl.h>
+#include <stdatomic.h>
+
+#include "config/config.h"
+#include "pool/class.h"
+#include "pool/registry.h"
+#include "proxy/stats.h"
+#include "proxy/worker.h"
+
+struct client;
+struct server;
+struct dns;
+
+enum end_reason {
+#define END(name, who, text) END_##name,
+#include "proxy/ends.h"
+#undef END
+    END_REASONS_N
+};
+struct end_row {
+    const char *name, *who, *text;
+};
+extern const struct end_row end_rows[END_REASONS_N];
+
+struct proxy {
+    /* read-only after boot */
+    uint16_t worker_n; /* loops, the control loop (0) included */
+    struct hub *hubs[WORKERS_MAX];
+    struct pool_registry *registry;
+    struct dns *dns;
+    uint8_t secret[32]; /* of this process: cancel keys, salts for users we do not know */
+    uint64_t started_us;
+    /* atomics */
+    _Atomic uint32_t clients_n; /* every client socket but the console's */
+    _Atomic uint64_t next_id;   /* ids of sockets, clients and servers alike */
+    _Atomic bool draining;      /* SHUTDOWN WAIT_FOR_*: no new clients */
+    _Atomic bool paused;        /* PAUSE of everything */
+};
+
+/* A slot outlives its client: the generation makes a cancel key of a former one worthless. */
+struct hub_slot {
+    struct client *client;
+    uint32_t generation;
+    uint32_t next_free;
+};
+
+struct hub {
+    struct worker *worker;
+    struct proxy *proxy;
+    const struct config *config;      /* one reference */
+    uint32_t config_version;          /* counts reloads; from 1 */
+    SSL_CTX *client_tls, *server_tls; /* one reference each; NULL: off */
+    /* the loop's own */
+    struct client *clients, *logins; /* lists: logged in; not yet */
+    struct server *servers;
+    uint32_t clients_n, logins_n, servers_n;
+    struct hub_slot *slots;
+    uint32_t slots_n, slot_free;
+    uint64_t swept_us;
+    /* one writer, any reader */
+    struct {
+        counter ended[END_REASONS_N];
+        counter shed;
+        counter demoted;
+        counter cancelled; /* orphans */
+        struct stats_histogram service, wait;
+    } classes[CLASSES_MAX];
+    counter load; /* clients in this loop, for who hands out new ones */
+};
+
+static inline uint64_t hub_now(struct hub *h)
+{
+    return worker_now(h->worker);
+}
+
+/* Registers a client and yields the pid of its cancel key; UINT32_MAX: out of memory. */
+uint32_t hub_slot_take(struct hub *h, struct client *c);
+void hub_slot_give(struct hub *h, uint32_t pid);
+/* The client of this cancel key's pid in this hub, or NULL. */
+struct client *hub_slot_find(const struct hub *h, uint32_t pid);
+/* The loop a cancel key's pid leads to; WORKERS_MAX: none. */
+uint16_t hub_pid_worker(uint32_t pid);
+/* The secret part of the key of this pid, key_n bytes of at most 32: HMAC under the process's
+ * secret, so that none needs to be stored. */
+void hub_cancel_key(const struct hub *h, uint32_t pid, uint8_t *key, size_t key_n);
+
+#endif

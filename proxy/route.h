@@ -1,0 +1,92 @@
+/* Where the clients of one (database, user) go: a pool, and what the proxy keeps for it.
+ *
+ * The pool's owner_data. Made at the first login, freed when the pool is reaped. Each loop has its
+ * own cell in it: counters, and the settings that hold here, computed anew when the loop's
+ * configuration has changed, so that the data path compares one number and follows no pointer. */
+#ifndef PROXY_ROUTE_H
+#define PROXY_ROUTE_H
+
+#include <pthread.h>
+
+#include "proxy/buf.h"
+#include "proxy/hub.h"
+#include "proxy/scram.h"
+
+/* What the first server of a pool said at login, for clients to be welcomed with. Immutable. */
+struct welcome {
+    const struct vars *tracked; /* the settings we follow, as a server has them */
+    uint32_t bytes_n;
+    uint8_t bytes[]; /* ParameterStatus messages of all the others */
+};
+
+/* Names as in SHOW TOTALS. */
+#define ROUTE_COUNTERS(X)                                                                          \
+    X(server_assignment_count)                                                                     \
+    X(xact_count) X(query_count) X(client_bytes) X(server_bytes) X(xact_time) X(query_time)        \
+        X(wait_time) X(ps_client_parse_count) X(ps_server_parse_count) X(ps_bind_count)            \
+            X(client_login_count)
+
+struct route_cell {
+    uint32_t config_version; /* of `settings`; 0: never computed */
+    struct config_pool settings;
+    bool known; /* the database (still) stands in the configuration */
+#define X(name) counter name;
+    ROUTE_COUNTERS(X)
+#undef X
+} __attribute__((aligned(64)));
+
+struct route {
+    /* read-only */
+    struct pool *pool;
+    char *database; /* as clients call it */
+    char *user;     /* who logs in to the server */
+    enum pool_replication replication;
+    uint16_t cells_n;
+    /* atomics */
+    _Atomic uint32_t clients_n;
+    _Atomic uint32_t host_next; /* round robin over the hosts of the database */
+    _Atomic bool disabled;
+    /* lock guards all below; taken at logins only */
+    pthread_mutex_t lock;
+    struct welcome *welcome; /* NULL until a server has logged in; never changes after */
+    struct scram_keys keys;  /* of the user, for logging in: derived once, or a client's */
+    struct route_cell cells[];
+};
+
+/* Finds or makes the route for a login; the pool is held until route_leave(). The database line
+ * must be of h's configuration. NULL with err. */
+struct route *route_join(struct hub *h, const struct config_database *db, const char *database,
+                         const char *user, enum pool_replication replication, struct err *err);
+void route_leave(struct route **r);
+struct route *route_of(struct pool *p);
+/* For registry_reap() and the end of the process. */
+void route_free(struct pool *p);
+/* What a loop's configuration says for this route. */
+const struct route_cell *route_cell(struct route *r, struct hub *h);
+static inline struct route_cell *route_counters(struct route *r, struct hub *h)
+{
+    return &r->cells[h->worker->index];
+}
+/* The database line, or NULL when it has gone from the configuration. */
+const struct config_database *route_database(const struct route *r, const struct hub *h);
+/* After a reload: new limits to pool and upstream; servers of a database that changed are dirty.
+ * Control loop. */
+void route_reconfigure(struct route *r, struct hub *h, const struct config *before,
+                       uint64_t now_us);
+
+/* The welcome, or NULL; lives as long as the route. */
+const struct welcome *route_welcome(struct route *r);
+/* The first one stays. Takes over w. */
+void route_set_welcome(struct route *r, struct welcome **w);
+void route_get_keys(struct route *r, struct scram_keys *keys);
+void route_set_keys(struct route *r, const struct scram_keys *keys);
+
+/* All loops' counters. */
+struct route_totals {
+#define X(name) uint64_t name;
+    ROUTE_COUNTERS(X)
+#undef X
+};
+void route_totals(const struct route *r, struct route_totals *out);
+
+#endif

@@ -1,0 +1,122 @@
+/* A connection to PostgreSQL: how it comes up, what it owes, when it may be used again.
+ *
+ *   RESOLVING -> CONNECTING -> ASKED_TLS -> TLS -> LOGIN -> IDLE <-----------------------+
+ *                                                            |                           |
+ *        (moves between two loops: in nobody's loop)      LEASED --> PREPARING --> LINKED |
+ *                                                                        |          |    |
+ *   any state -> DEAD                                                    +-> CLEANING <-+ +
+ *                                                                        DRAINING -^
+ *
+ * PREPARING: settings of the client are applied before its first byte. LINKED: relays for a client.
+ * DRAINING: its client went away in mid-statement; a cancel is under way, or the statement is let
+ * finish. CLEANING: what its client left behind is reset. Only a server that is idle, in sync, owes
+ * no reply and has no cancel in flight is given back to the pool (server_is_clean()). */
+#ifndef PROXY_SERVER_H
+#define PROXY_SERVER_H
+
+#include "pool/pool.h"
+#include "proxy/dns.h"
+#include "proxy/hub.h"
+#include "proxy/net.h"
+#include "proxy/owed.h"
+#include "proxy/prep.h"
+#include "proxy/wire.h"
+
+#define SERVER_STATES(X)                                                                           \
+    X(RESOLVING, "new", BIT(SERVER_CONNECTING))                                                    \
+    X(CONNECTING, "new", BIT(SERVER_CONNECTING) | BIT(SERVER_ASKED_TLS) | BIT(SERVER_LOGIN))       \
+    X(ASKED_TLS, "new", BIT(SERVER_TLS) | BIT(SERVER_LOGIN) | BIT(SERVER_CONNECTING))              \
+    X(TLS, "new", BIT(SERVER_LOGIN) | BIT(SERVER_CONNECTING))                                      \
+    X(LOGIN, "new", BIT(SERVER_IDLE))                                                              \
+    X(IDLE, "idle", BIT(SERVER_PREPARING) | BIT(SERVER_LINKED))                                    \
+    X(PREPARING, "tested", BIT(SERVER_LINKED) | BIT(SERVER_DRAINING) | BIT(SERVER_CLEANING))       \
+    X(LINKED, "active", BIT(SERVER_DRAINING) | BIT(SERVER_CLEANING) | BIT(SERVER_IDLE))            \
+    X(DRAINING, "active_cancel", BIT(SERVER_CLEANING) | BIT(SERVER_IDLE))                          \
+    X(CLEANING, "tested", BIT(SERVER_IDLE))                                                        \
+    X(DEAD, "dead", 0)
+enum server_state {
+#define X(state, name, next) SERVER_##state,
+    SERVER_STATES(X)
+#undef X
+};
+
+/* What a client may have left on a server, by how much it takes to undo it. */
+enum server_dirt {
+    SERVER_DIRT_SETTINGS = BIT(0), /* RESET ALL */
+    SERVER_DIRT_SESSION =
+        BIT(1), /* DISCARD ALL: temp tables, SQL PREPARE, LISTEN, locks, unknown */
+};
+
+struct server_login; /* exists until it has logged in */
+
+struct server {
+    struct conn net;
+    struct pool_server lease; /* the pool's view; lease.worker is the loop it sits in */
+    enum server_state state;
+    struct hub *hub; /* NULL while it moves */
+    struct route *route;
+    struct client *client;        /* PREPARING and LINKED */
+    struct server *prev, *next;   /* of hub->servers */
+    struct letter letter;         /* moves, grants, closing: one at a time */
+    struct pool_waiter *moves_to; /* in a letter: who was granted it */
+    struct server_login *login;
+    const struct vars *vars; /* its settings, as it reports them and as we set them */
+    struct prep_cache *prep;
+    struct owed owed;    /* replies it owes */
+    struct buf part;     /* the beginning of a message whose rest has not come */
+    uint32_t body_left;  /* bytes still to come of a message that is streamed */
+    bool body_passes;    /* ... to the client; else they are dropped */
+    uint8_t tx;          /* 'I', 'T' or 'E', as last told */
+    bool skipping;       /* it ignores everything up to a Sync that has not been sent yet */
+    bool copy_in;        /* it takes CopyData; a Sync in between is ignored by it */
+    bool unsynced;       /* extended messages were sent that no Sync covers yet */
+    bool fatal;          /* it said FATAL: the end comes */
+    bool up_cut;         /* a client's message to it was begun and never finished */
+    bool failed;         /* an ErrorResponse came while PREPARING or CLEANING */
+    uint8_t dirt;        /* enum server_dirt */
+    uint32_t sql_flags;  /* of what was sent since it was linked */
+    uint16_t cancels_n;  /* cancel requests in flight: no other client gets it before they end */
+    uint64_t unnamed_of; /* id of the client whose unnamed statement it holds; 0: none */
+    uint64_t id, connected_us, drain_until_us;
+    uint64_t stall_started_us, stalled_us; /* we did not read: not the database's time */
+    uint64_t stmt_bytes_told;
+    uint32_t pid; /* cancel key */
+    uint8_t key[WIRE_KEY_MAX];
+    uint16_t key_bytes;
+    struct sockaddr_storage address;
+    uint32_t address_bytes;
+    char sqlstate[6]; /* of the last error */
+};
+
+void server_goto(struct server *s, enum server_state next);
+const char *server_state_name(enum server_state state);
+
+/* Begins a connection for a route in this loop; progress comes through on_event, which must call
+ * server_login_step(). NULL: out of memory. */
+struct server *server_open(struct hub *h, struct route *r, net_callback on_event);
+enum server_verdict {
+    SERVER_MORE,   /* wait */
+    SERVER_READY,  /* logged in, state still LOGIN: the pool is to be told */
+    SERVER_FAILED, /* err and failure say why */
+};
+/* Goes on with connecting and logging in. `what` as libevent gives it. */
+MUST_USE enum server_verdict server_login_step(struct server *s, short what,
+                                               enum pool_failure *failure, struct err *err);
+/* For the sweep: past server_connect_timeout. */
+bool server_login_late(const struct server *s, uint64_t now_us);
+
+/* Out of its loop, and into another. */
+void server_detach(struct server *s);
+MUST_USE bool server_attach(struct server *s, struct hub *h, net_callback on_event);
+/* Closes the connection (politely where it is idle) and takes it out of its hub; DEAD afterwards.
+ * The pool is told by the caller. */
+void server_shut(struct server *s);
+/* Frees a dead one, and clears the pointer. */
+void server_free(struct server **s);
+
+/* Idle, in sync, nothing owed, nothing half sent or received, no cancel in flight. */
+bool server_is_clean(const struct server *s);
+/* Sends a simple query of our own whose replies go to nobody. */
+MUST_USE enum net_verdict server_ask(struct server *s, const char *sql);
+
+#endif
