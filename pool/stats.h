@@ -1,0 +1,80 @@
+/* Copies of what is counted, for SHOW and for metrics. Each call takes the upstream's lock once for
+ * the time of a copy; nothing points back into a pool but names, which live as long as it does.
+ */
+#ifndef POOL_STATS_H
+#define POOL_STATS_H
+
+#include "breaker/breaker.h"
+#include "breaker/error_breaker.h"
+#include "pool/pool.h"
+#include "pool/registry.h"
+
+enum {
+    POOL_REFUSALS_N = POOL_REFUSED_SHUTDOWN + 1,
+    STATS_WAIT_BUCKETS = 32, /* bucket i: waits below 2^i us; the last one: all longer */
+};
+
+struct pool_stats {
+    const char *database, *user;
+    struct upstream *upstream;
+    enum pool_replication replication;
+    enum pool_run run;
+    struct pool_opts opts;
+    uint32_t clients_n, waiting_n;
+    uint32_t leased_n, idle_n, opening_n, closing_n; /* sv_active, sv_idle, sv_login */
+    uint64_t maxwait_us;                             /* of who waits now */
+    uint32_t db_used_n, user_used_n;                 /* servers under its database's, user's cap */
+    bool down;                                       /* its last attempt to open a server failed */
+    uint64_t retry_at_us;                            /* when the next attempt is due */
+    bool reserve_open;                               /* the reserve pool is in use */
+    struct {
+        uint32_t clients_n, waiting_n, leased_n, reserved_n, max_n; /* max_n UINT32_MAX: none */
+    } classes[CLASSES_MAX];
+};
+
+struct class_stats {
+    struct class_opts opts;
+    uint32_t clients_n, queued_n, active_n, opening_n;
+    uint32_t reserved_n; /* places kept for it now; 0 without a budget */
+    uint32_t max_n;      /* its own cap; UINT32_MAX: none */
+    uint32_t limit_n;    /* what it may lease now, the breaker's word included; UINT32_MAX: any */
+    bool held, limited;  /* the breaker's */
+    double g, g_bad;     /* 1 and 0 for a protected class */
+    uint64_t bytes_per_s;
+    uint64_t rate_bytes_per_s; /* what the breaker allows; LIMIT_RATE_NONE */
+    uint64_t oldest_wait_us;
+    bool lifo;
+    /* totals */
+    uint64_t granted_n, granted_at_once_n, left_n, bytes_n, lease_us, wait_us, wait_us_max;
+    uint64_t refused_n[POOL_REFUSALS_N];
+    uint64_t wait_n[STATS_WAIT_BUCKETS]; /* of the granted, those at once in bucket 0 */
+};
+
+struct upstream_stats {
+    const char *host;
+    uint16_t port;
+    struct upstream_opts opts;
+    uint32_t pools_n, servers_n, leased_n, opening_n, waiting_n;
+    uint32_t budget_now_n; /* lowered for a while after 53300; 0: none */
+    struct pressure pressure;
+    enum breaker_state breaker;
+    uint64_t breaker_since_us;
+    char breaker_why[BREAKER_WHY_BYTES];
+    uint64_t tests_n, confirmed_n, exonerated_n, cuts_n, cancels_n;
+    enum error_breaker_state error_breaker;
+    uint64_t error_since_us, down_since_us; /* 0: not down */
+    char error_why[96];
+    uint64_t opened_n, open_failed_n, died_n, evicted_n, ticks_n;
+    uint64_t tick_late_n; /* ticks that came too late to judge by */
+};
+
+void stats_pool(struct pool *p, uint64_t now_us, struct pool_stats *out);
+void stats_class(struct upstream *u, uint8_t class_i, uint64_t now_us, struct class_stats *out);
+void stats_upstream(struct upstream *u, struct upstream_stats *out);
+/* The next transition of the latency breaker after *cursor (0 at first), for the log. False: none.
+ * Those that were overwritten meanwhile are skipped. */
+MUST_USE bool stats_transition(struct upstream *u, uint32_t *cursor,
+                               struct breaker_transition *out);
+const char *stats_refusal_name(enum pool_refusal refusal);
+
+#endif

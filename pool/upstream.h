@@ -1,0 +1,48 @@
+/* One PostgreSQL instance (host:port) as the pools below it share it: its lock, its budget of
+ * connections, its classes' counts, its queue, its estimator and breakers. Made and found through
+ * pool/registry.h; the data path is in pool/pool.h; the struct itself is in pool/state.h.
+ */
+#ifndef POOL_UPSTREAM_H
+#define POOL_UPSTREAM_H
+
+#include "breaker/base.h"
+#include "pool/class.h"
+
+struct upstream;
+struct pool_addr;
+
+struct upstream_opts {
+    uint32_t budget_n;      /* servers over all pools (max_connections less what others need);
+                             * 0: not known, no limit */
+    uint32_t connecting_n;  /* servers connecting or logging in at once; >= 1 */
+    uint32_t address_max_n; /* leases of one client address at once; 0: no limit */
+    bool can_pace;          /* the proxy obeys the breaker's byte rates ... */
+    bool can_cancel;        /* ... and its wish to cancel */
+};
+void upstream_opts_defaults(struct upstream_opts *opts);
+MUST_USE bool upstream_opts_check(const struct upstream_opts *opts, struct err *err);
+
+const char *upstream_host(const struct upstream *u);
+uint16_t upstream_port(const struct upstream *u);
+
+/* New limits after a reload, or from the probe. What is over a lowered limit drains by itself. */
+void upstream_set_opts(struct upstream *u, const struct upstream_opts *opts);
+
+/* Why clients of this class are held back or refused here, in words, with what the breakers know;
+ * and when they should try again. Returns buf. */
+const char *upstream_explain(struct upstream *u, uint8_t class_i, uint64_t now_us, char *buf,
+                             size_t buf_bytes);
+uint64_t upstream_retry_after_us(struct upstream *u, uint64_t now_us);
+
+/* The operator's hand on the latency breaker (console). */
+void upstream_trip(struct upstream *u, uint8_t class_i, uint64_t now_us);
+void upstream_release(struct upstream *u, uint64_t now_us);
+void upstream_reset_baseline(struct upstream *u, uint64_t now_us);
+
+/* The leases of one client address on this upstream, counted while any of its sessions lives: get
+ * at login, put at the end (clears the pointer). NULL when out of memory: then it is not counted.
+ */
+struct pool_addr *pool_addr_get(struct upstream *u, const uint8_t *bytes, uint32_t bytes_n);
+void pool_addr_put(struct upstream *u, struct pool_addr **addr);
+
+#endif
