@@ -47,7 +47,7 @@ struct baseline {
 struct baseline_pace {
     bool plain;         /* warm-up: means are plain averages whatever their n */
     double up, down;    /* weights of one tick for a mean that rises, falls */
-    double cap_log2;    /* a mean may exceed its anchor by this much; < 0: no cap */
+    double cap_log2;    /* a mean may exceed its anchor by this much; 0: no cap */
     uint32_t *capped_n; /* counts means held back by the cap */
 };
 

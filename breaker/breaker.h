@@ -39,7 +39,8 @@ enum breaker_mode {
           BIT(BREAKER_EXONERATED) | BIT(BREAKER_CLOSED))                                           \
     X(PROBATION, "probation", BIT(BREAKER_THROTTLED) | BIT(BREAKER_CLOSED))                        \
     X(THROTTLED, "throttled", BIT(BREAKER_THROTTLED) | BIT(BREAKER_OPEN) | BIT(BREAKER_CLOSED))    \
-    X(OPEN, "open", BIT(BREAKER_OPEN) | BIT(BREAKER_THROTTLED) | BIT(BREAKER_CLOSED))              \
+    X(OPEN, "open",                                                                                \
+      BIT(BREAKER_OPEN) | BIT(BREAKER_THROTTLED) | BIT(BREAKER_CLOSED) | BIT(BREAKER_EXONERATED))  \
     X(EXONERATED, "exonerated", BIT(BREAKER_CLOSED) | BIT(BREAKER_TEST) | BIT(BREAKER_THROTTLED))
 enum breaker_state {
 #define X(state, name, next) BREAKER_##state,
@@ -71,9 +72,11 @@ struct breaker_opts {
         cancel_patience_us; /* beyond cancel_after: how long a test waits for cancels to end it */
     uint64_t exonerated_us; /* no new test for so long, doubling 5 times */
     bool early_retest;      /* ... unless pressure doubled since; the model has it not */
-    /* Classes that cannot be paced drain instead: a test waits for them as for statements that can
-     * only be cancelled, and having helped, gives back little by little instead of half at once.
-     * The model paces whatever streams, and knows it not. */
+    /* Of a class that is not paced, what runs runs on, and a pause shows only as it drains. So a
+     * test of the last candidate waits for that (up to the patience for cancels); having helped, it
+     * gives back little by little, not half at once, since that could not be taken back either; and
+     * if the work outlasts it, the class is throttled undecided, and judged once it has drained.
+     * The model paces all that streams, and has no such rule. */
     bool drain_unpaced;
 };
 void breaker_opts_defaults(struct breaker_opts *opts);
@@ -150,7 +153,9 @@ struct breaker {
     uint32_t cancel_quarters_n; /* of the next round */
     uint64_t next_cancel_us, last_cancel_us;
     uint32_t test_cancelled_n; /* in this series of tests */
-    bool test_drained;         /* the suspect had running work that no pause could reach */
+    bool test_drained;         /* this series of tests met running work that no pause could reach */
+    bool undecided;            /* throttled without a verdict: such work outlasted our patience */
+    bool mistrial; /* the mode of a class on trial was changed: close with the next tick */
     uint64_t random;
     /* totals for metrics */
     uint64_t tests_n, confirmed_n, exonerated_n, cuts_n, cancels_n;
@@ -164,7 +169,8 @@ void breaker_init(struct breaker *b, const struct breaker_opts *opts,
 /* At reload, or SET BREAKER: takes effect with the next tick. */
 void breaker_set_class(struct breaker *b, uint32_t class_i, const struct breaker_class_opts *opts);
 
-/* One tick. use: one per class, in the order of classes. */
+/* One tick. use: one per class, in the order of classes. Where the error breaker says that nobody
+ * is there, set p->lagging first: latency then blames nobody, and nothing is learnt. */
 void breaker_tick(struct breaker *b, struct estimator *e, const struct pressure *p,
                   const struct breaker_use *use, uint64_t now_us);
 /* What the slice that ends with this tick is worth for learning. */

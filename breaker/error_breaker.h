@@ -101,13 +101,13 @@ struct error_breaker {
     } slices[ERROR_BREAKER_SLICES];
     uint64_t deaths_us[ERROR_BREAKER_DEATHS_MAX]; /* ring */
     uint32_t deaths_n;                            /* free-running */
-    bool probe_wanted; /* the caller should start one; cleared by error_breaker_probe_started() */
     bool probing;
     uint64_t probe_at_us; /* when due; while probing, when it started */
     uint32_t probe_failed_n;
     uint32_t ramp_n; /* connects at once in RAMP */
     uint32_t ramp_batch_ok_n, ramp_ok_n;
-    uint64_t ramp_failed_us;
+    uint64_t ramp_failed_us; /* last failure in RAMP, or its start */
+    uint64_t ramped_us;      /* start of the last ramp; 0: never down so far */
     uint64_t random;
     uint64_t opened_n, probes_n; /* totals */
     enum error_breaker_event last_failure;
@@ -123,6 +123,8 @@ void error_breaker_report(struct error_breaker *eb, enum error_breaker_event eve
 /* Once a tick: makes time-driven moves. True: start one probe now (login and SELECT 1 on a
  * connection of our own), then tell its outcome. */
 MUST_USE bool error_breaker_tick(struct error_breaker *eb, uint64_t now_us);
+/* ok: it answered. A refused password, an unknown database and a full server are answers; a
+ * starting server (57P03) is not. */
 void error_breaker_probe_done(struct error_breaker *eb, bool ok, uint64_t now_us);
 
 /* Server connects that may be in progress at once; 0 while down. UINT32_MAX: no limit of ours. */

@@ -35,6 +35,7 @@ struct limit {
     double rref_bytes_per_s; /* what g = 1 means in bytes: the rate just before the trip */
     double floor;            /* the floor now */
     uint64_t floor_since_us; /* at the floor since; 0: is not */
+    double jitter;           /* of the creep after the last cut, in [-1, 1]; the breaker draws it */
 };
 
 /* The class as it is now. */
@@ -58,12 +59,20 @@ uint64_t limit_rate(const struct limit *l, double trickle_bytes_per_s);
 /* Stays the reference of the byte rate as long as nothing is limited. */
 void limit_note_rate(struct limit *l, double bytes_per_s, double trickle_bytes_per_s);
 void limit_pause(struct limit *l);
+/* After a pause: a share of the level there was, which is remembered as having hurt bad_n times. */
+void limit_give_back(struct limit *l, double share, uint32_t bad_n);
+/* After a pause that proved nothing: half of what there was, and no grudge. */
+void limit_absolve(struct limit *l);
+void limit_forget_bad(struct limit *l);
 /* One cut for pressure p. */
 void limit_cut(struct limit *l, const struct limit_opts *opts, double p);
-/* One tick of rise; jitter in [-1, 1]. */
-void limit_raise(struct limit *l, const struct limit_opts *opts, const struct limit_use *use,
-                 double jitter);
-/* Once a tick: a class that starves at its floor gets a higher one. */
-void limit_age_floor(struct limit *l, const struct limit_opts *opts, uint64_t now_us, bool severe);
+/* The cut of a class just proven guilty: at P >= 2 nearly all the way down. */
+void limit_convict(struct limit *l, const struct limit_opts *opts, double p);
+/* One tick of rise. */
+void limit_raise(struct limit *l, const struct limit_opts *opts, const struct limit_use *use);
+bool limit_at_floor(const struct limit *l);
+/* Once a tick: a class that starves at its floor gets a higher one, unless the pressure is too high
+ * for presents. */
+void limit_age_floor(struct limit *l, const struct limit_opts *opts, double p, uint64_t now_us);
 
 #endif

@@ -1,0 +1,789 @@
+#include "breaker/breaker.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#define TO_FLOOR 0.02 /* share left to a class found guilty by a way that cannot be taken back */
+
+enum {
+    EFFECT_US = 150 * US_PER_MS,      /* from a cut or a pause to what it shows in latencies */
+    EFFECT_BACK_US = 100 * US_PER_MS, /* ... from giving back; cancels */
+    JUDGE_ALL_US = 500 * US_PER_MS,   /* after so long older statements count again */
+    BEFORE_US = 300 * US_PER_MS,      /* into a test: pressure that still stems from before it */
+    RETRIP_US = 600 * US_PER_MS, /* into probation: earlier pressure is the release's own jolt */
+    PROBATION_RAMP_US = US_PER_S,
+    EXONERATED_CALM_US = 5 * US_PER_S,
+    ROUND_US = US_PER_S, /* between two rounds of cancels */
+    EXONERATED_ROW_MAX = 5,
+    RETRY_US_MIN = 5 * US_PER_S,
+    RETRY_US_MAX = 300 * US_PER_S,
+};
+
+static const struct {
+    const char *name;
+    uint32_t next;
+} states[] = {
+#define X(state, name, next) [BREAKER_##state] = {name, next},
+    BREAKER_STATES(X)
+#undef X
+};
+
+/* What one tick's helpers need; lives for that tick. */
+struct tick {
+    struct breaker *b;
+    struct estimator *e;
+    double p;
+    uint64_t now_us;
+    uint64_t in_us; /* time in the state */
+};
+
+void breaker_opts_defaults(struct breaker_opts *opts)
+{
+    *opts = (struct breaker_opts){
+        .p_high = 1.0,
+        .p_low = 0.7,
+        .p_severe = 3.0,
+        .p_cancel = 1.5,
+        .improve = 0.6,
+        .trip_ticks_n = 10,
+        .retrip_ticks_n = 5,
+        .verdict_n = 12,
+        .test_us_min = 500 * US_PER_MS,
+        .test_us = 1500 * US_PER_MS,
+        .test_us_max = 4 * US_PER_S,
+        .test_slow_us = 8 * US_PER_S,
+        .probation_us = 5 * US_PER_S,
+        .settle_us = US_PER_S,
+        .close_us = 10 * US_PER_S,
+        .open_cancel_us = 2 * US_PER_S,
+        .cancel_after_us = 3 * US_PER_S,
+        .cancel_patience_us = 12 * US_PER_S,
+        .exonerated_us = 30 * US_PER_S,
+        .early_retest = true,
+        .drain_unpaced = true,
+    };
+    limit_opts_defaults(&opts->limit);
+}
+
+bool breaker_opts_check(const struct breaker_opts *o, struct err *err)
+{
+    if (!limit_opts_check(&o->limit, err))
+        return false;
+    if (!(o->p_low > 0 && o->p_low < o->p_high && o->p_high <= o->p_severe))
+        return err_set(err, "22023", "pressures must rise: 0 < p_low < p_high <= p_severe");
+    if (!(o->improve > 0 && o->improve < 1))
+        return err_set(err, "22023", "improve is an exponent between 0 and 1");
+    if (o->trip_ticks_n == 0 || o->retrip_ticks_n == 0)
+        return err_set(err, "22023", "a trip needs at least one tick");
+    if (!(o->test_us_min <= o->test_us && o->test_us <= o->test_us_max))
+        return err_set(err, "22023", "times of a test must rise");
+    return true;
+}
+
+const char *breaker_state_name(enum breaker_state state)
+{
+    must(state < COUNT_OF(states));
+    return states[state].name;
+}
+
+const char *breaker_mode_name(enum breaker_mode mode)
+{
+    switch (mode) {
+    case BREAKER_OFF:
+        return "off";
+    case BREAKER_OBSERVE:
+        return "observe";
+    case BREAKER_ENFORCE:
+        return "enforce";
+    }
+    must(!"a mode");
+}
+
+/* ---- records ------------------------------------------------------------------------------- */
+
+static struct breaker_transition *record(struct breaker *b, enum breaker_state to, int class_i,
+                                         uint64_t now_us)
+{
+    struct breaker_transition *t = &b->transitions[b->transitions_n++ % BREAKER_TRANSITIONS];
+    *t = (struct breaker_transition){
+        .at_us = now_us,
+        .from = b->state,
+        .to = to,
+        .class_i = class_i,
+        .pressure = b->pressure,
+        .p_before = b->p_before,
+        .p_smooth = b->p_smooth,
+        .high_ticks_n = b->high_ticks_n,
+        .classes_n = b->classes_n,
+    };
+    for (uint32_t i = 0; i < b->classes_n; i++) {
+        t->classes[i].g = b->classes[i].limit.g;
+        t->classes[i].g_bad = b->classes[i].limit.g_bad;
+        t->classes[i].use = b->classes[i].use;
+    }
+    return t;
+}
+
+/* The one way to change state. */
+PRINTF_LIKE(5, 6)
+static void move(struct breaker *b, enum breaker_state to, int class_i, uint64_t now_us,
+                 const char *fmt, ...)
+{
+    must(states[b->state].next & BIT(to));
+    struct breaker_transition *t = record(b, to, class_i, now_us);
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(t->why, sizeof t->why, fmt, args);
+    va_end(args);
+    if (b->state != to)
+        b->state_us = now_us;
+    b->state = to;
+    b->since_us = now_us;
+}
+
+const char *breaker_last_reason(const struct breaker *b)
+{
+    if (b->transitions_n == 0)
+        return "";
+    return b->transitions[(b->transitions_n - 1) % BREAKER_TRANSITIONS].why;
+}
+
+/* ---- classes ------------------------------------------------------------------------------- */
+
+static bool has_work(const struct breaker_class *c)
+{
+    return c->use.active_n > 0 || c->use.bytes_per_s > 0;
+}
+
+/* A candidate for a test or a cut. A class that is only observed is one only if no class we may act
+ * on has work: pausing it would be pretence, and prove nothing while the protected ones wait. */
+static bool has_demand(const struct breaker *b, uint32_t class_i)
+{
+    const struct breaker_class *c = &b->classes[class_i];
+    if (c->opts.mode == BREAKER_OFF || !has_work(c))
+        return false;
+    if (c->opts.mode == BREAKER_ENFORCE)
+        return true;
+    for (uint32_t i = 0; i < b->classes_n; i++)
+        if (b->classes[i].opts.mode == BREAKER_ENFORCE && has_work(&b->classes[i]))
+            return false;
+    return true;
+}
+
+/* The lowest class with demand from class_i on; classes_n if there is none. */
+static uint32_t next_candidate(const struct breaker *b, uint32_t class_i)
+{
+    while (class_i < b->classes_n && !has_demand(b, class_i))
+        class_i++;
+    return class_i;
+}
+
+/* Running work that neither a hold nor a pace reaches. */
+static uint32_t unreachable_n(const struct breaker *b, const struct breaker_class *c)
+{
+    bool drains = b->opts.drain_unpaced && !c->opts.paced && c->opts.mode == BREAKER_ENFORCE;
+    return drains ? c->use.active_n : c->use.nonstreaming_n;
+}
+
+/* Of the classes held by this series of tests: what has to drain, as nothing else ends it. */
+static uint32_t draining_n(const struct breaker *b)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i <= b->suspect_i && b->opts.drain_unpaced; i++)
+        if (!b->classes[i].opts.paced && b->classes[i].opts.mode == BREAKER_ENFORCE)
+            n += b->classes[i].use.active_n;
+    return n;
+}
+
+static uint32_t cancellable_n(const struct breaker *b)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i <= b->suspect_i; i++)
+        if (b->classes[i].opts.cancelled)
+            n += b->classes[i].use.nonstreaming_n;
+    return n;
+}
+
+static uint32_t cancel(struct breaker *b, struct breaker_class *c, uint32_t n)
+{
+    if (n > c->use.nonstreaming_n)
+        n = c->use.nonstreaming_n;
+    c->would.cancel_n += n;
+    c->asked_cancels_n += n;
+    b->cancels_n += n;
+    return n;
+}
+
+static void note_use(struct breaker *b, const struct breaker_use *use)
+{
+    for (uint32_t i = 0; i < b->classes_n; i++) {
+        b->classes[i].use = use[i];
+        b->classes[i].would.cancel_n = 0;
+    }
+}
+
+static void ask(struct breaker_class *c)
+{
+    const struct limit *l = &c->limit;
+    c->would.held = l->g == 0;
+    c->would.limited = l->g < 1;
+    c->would.limit_n = limit_statements(l, c->use.cap_n);
+    c->would.rate_bytes_per_s = limit_rate(l, (double)c->opts.trickle_bytes_per_s);
+    if (c->opts.mode == BREAKER_ENFORCE)
+        c->ask = c->would;
+    else
+        c->ask = (struct breaker_ask){.limit_n = c->use.cap_n, .rate_bytes_per_s = LIMIT_RATE_NONE};
+    if (!c->opts.cancelled)
+        c->ask.cancel_n = 0;
+}
+
+static bool all_back(const struct breaker *b)
+{
+    for (uint32_t i = 0; i < b->classes_n; i++)
+        if (b->classes[i].limit.g < 1)
+            return false;
+    return true;
+}
+
+/* Highest class first; the lower ones wait until it is back. */
+static void raise_one(const struct tick *t)
+{
+    if (t->p >= t->b->opts.p_low)
+        return;
+    for (uint32_t i = t->b->classes_n; i-- > 0;) {
+        struct breaker_class *c = &t->b->classes[i];
+        if (c->limit.g >= 1)
+            continue;
+        limit_raise(&c->limit, &t->b->opts.limit,
+                    &(struct limit_use){
+                        .cap_n = c->use.cap_n,
+                        .active_n = c->use.active_n,
+                        .queued_n = c->use.queued_n,
+                        .bytes_per_s = (double)c->use.bytes_per_s,
+                        .trickle_bytes_per_s = (double)c->opts.trickle_bytes_per_s,
+                    });
+        return;
+    }
+}
+
+/* ---- closed, exonerated -------------------------------------------------------------------- */
+
+static void begin_test(const struct tick *t, uint32_t class_i)
+{
+    struct breaker *b = t->b;
+    struct breaker_class *c = &b->classes[class_i];
+    b->suspect_i = class_i;
+    limit_pause(&c->limit);
+    estimator_intervene(t->e, t->now_us, EFFECT_US);
+    move(b, BREAKER_TEST, (int)class_i, t->now_us, "P=%.2f: holding %s to see whether it helps",
+         t->p, c->opts.name);
+}
+
+static void trip(const struct tick *t)
+{
+    struct breaker *b = t->b;
+    uint32_t class_i = next_candidate(b, 0);
+    if (class_i == b->classes_n)
+        return; /* nothing sheddable runs: not ours to heal */
+    b->tests_n++;
+    b->test_cancelled_n = 0;
+    b->test_drained = false;
+    b->p_before = t->p;
+    b->cancel_quarters_n = 1;
+    b->next_cancel_us = t->now_us + b->opts.cancel_after_us;
+    b->first_test_us = t->now_us;
+    begin_test(t, class_i);
+}
+
+static void tick_closed(const struct tick *t)
+{
+    struct breaker *b = t->b;
+    enum breaker_state was = b->state;
+    for (uint32_t i = 0; i < b->classes_n; i++)
+        limit_note_rate(&b->classes[i].limit, (double)b->classes[i].use.bytes_per_s,
+                        (double)b->classes[i].opts.trickle_bytes_per_s);
+    if (was == BREAKER_EXONERATED && t->p < b->opts.p_low && t->in_us > EXONERATED_CALM_US) {
+        move(b, BREAKER_CLOSED, -1, t->now_us, "P=%.2f: the pressure is gone", t->p);
+        b->no_test_until_us = t->now_us + EXONERATED_CALM_US;
+    }
+    bool worse = t->p >= 2 * b->p_exonerated;
+    bool wait = t->now_us < b->no_test_until_us;
+    if (was == BREAKER_EXONERATED && wait && !worse) {
+        raise_one(t);
+        return;
+    }
+    if (was == BREAKER_EXONERATED && worse && b->opts.early_retest)
+        wait = false;
+    if (b->high_ticks_n >= b->opts.trip_ticks_n && !wait)
+        trip(t);
+    else if (was == BREAKER_CLOSED)
+        raise_one(t);
+}
+
+/* ---- test ---------------------------------------------------------------------------------- */
+
+static bool helped(const struct tick *t)
+{
+    /* A share of P, not a difference: from 131 to 80 is no help, from 2 to 1.2 is. */
+    return t->p <= pow(fmax(1.0, t->b->p_before), t->b->opts.improve);
+}
+
+static void give_back_held(struct breaker *b, double share, bool fresh)
+{
+    for (uint32_t i = 0; i <= b->suspect_i; i++) {
+        struct limit *l = &b->classes[i].limit;
+        if (l->g == 0)
+            limit_give_back(l, share, fresh ? 1 : l->bad_n);
+    }
+}
+
+/* Pressure fell: the suspect is guilty, or lucky; probation will tell. */
+static void test_passed(const struct tick *t)
+{
+    struct breaker *b = t->b;
+    struct breaker_class *c = &b->classes[b->suspect_i];
+    if (b->test_cancelled_n > 0 || b->test_drained) {
+        /* The verdict cost what no release can take back: half at once would only re-admit it. */
+        give_back_held(b, TO_FLOOR, true);
+        estimator_resume(t->e);
+        b->exonerated_in_row_n = 0;
+        b->confirmed_n++;
+        b->high_ticks_n = 0;
+        move(b, BREAKER_THROTTLED, (int)b->suspect_i, t->now_us,
+             "%s is the cause (%s): P %.2f->%.2f", c->opts.name,
+             b->test_cancelled_n > 0 ? "cancelled" : "drained", b->p_before, t->p);
+        return;
+    }
+    limit_give_back(&c->limit, 0.5, 0);
+    for (uint32_t i = 0; i < b->suspect_i; i++)
+        if (b->classes[i].limit.g == 0)
+            b->classes[i].limit.g = b->classes[i].limit.floor;
+    estimator_intervene(t->e, t->now_us, EFFECT_BACK_US);
+    b->high_ticks_n = 0;
+    move(b, BREAKER_PROBATION, (int)b->suspect_i, t->now_us,
+         "holding %s helped, P %.2f->%.2f: half of it back", c->opts.name, b->p_before, t->p);
+}
+
+/* A quarter, a half, all of what only a cancel ends, a round a second. */
+static void cancel_round(const struct tick *t, uint32_t all_n)
+{
+    struct breaker *b = t->b;
+    if (t->now_us < b->next_cancel_us || t->p < b->opts.p_cancel)
+        return;
+    uint32_t n = (uint32_t)(((uint64_t)all_n * b->cancel_quarters_n + 3) / 4);
+    for (uint32_t i = 0; i <= b->suspect_i; i++)
+        if (b->classes[i].opts.cancelled)
+            b->test_cancelled_n += cancel(b, &b->classes[i], n > 1 ? n : 1);
+    if (b->cancel_quarters_n < 1u << 16)
+        b->cancel_quarters_n *= 2;
+    b->next_cancel_us = t->now_us + ROUND_US;
+    b->last_cancel_us = t->now_us;
+    estimator_intervene(t->e, t->now_us, EFFECT_BACK_US);
+}
+
+static void exonerate(const struct tick *t)
+{
+    struct breaker *b = t->b;
+    b->exonerated_n++;
+    if (b->exonerated_in_row_n < EXONERATED_ROW_MAX)
+        b->exonerated_in_row_n++;
+    b->p_exonerated = t->p;
+    b->no_test_until_us = t->now_us + (b->opts.exonerated_us << (b->exonerated_in_row_n - 1));
+    estimator_resume(t->e);
+    move(b, BREAKER_EXONERATED, -1, t->now_us,
+         "latency is not caused by sheddable classes: P %.2f->%.2f", b->p_before, t->p);
+}
+
+/* All candidates are held and pressure is still there. */
+static void test_exhausted(const struct tick *t)
+{
+    struct breaker *b = t->b;
+    uint32_t running_n = draining_n(b);
+    if (running_n > 0 &&
+        t->now_us - b->first_test_us < b->opts.cancel_after_us + b->opts.cancel_patience_us)
+        return;
+    if (running_n > 0 || helped(t)) {
+        b->undecided = !helped(t);
+        give_back_held(b, 0, false);
+        estimator_resume(t->e);
+        move(b, BREAKER_THROTTLED, (int)b->suspect_i, t->now_us,
+             b->undecided ? "P %.2f->%.2f: no verdict while %u statements run on"
+                          : "holding helped in part, P %.2f->%.2f",
+             b->p_before, t->p, running_n);
+        return;
+    }
+    for (uint32_t i = 0; i <= b->suspect_i; i++)
+        if (b->classes[i].limit.g == 0)
+            limit_absolve(&b->classes[i].limit);
+    exonerate(t);
+}
+
+static void tick_test(const struct tick *t)
+{
+    struct breaker *b = t->b;
+    const struct breaker_opts *o = &b->opts;
+    if (t->in_us < BEFORE_US)
+        b->p_before = fmax(b->p_before, t->p);
+    bool seen = b->pressure.n >= o->verdict_n || t->p >= o->p_high;
+    if (t->in_us < o->test_us_min || (!seen && t->in_us < o->test_slow_us))
+        return;
+    b->test_drained |= draining_n(b) > 0; /* short statements have ended by now */
+    if (t->p < o->p_low || (t->in_us >= o->test_us && t->p < o->p_high)) {
+        test_passed(t);
+        return;
+    }
+    if (t->in_us < o->test_us || (helped(t) && t->in_us < o->test_us_max))
+        return; /* give it time to drain */
+    uint32_t all_n = cancellable_n(b);
+    if (all_n > 0) {
+        cancel_round(t, all_n);
+        if (t->now_us - b->first_test_us < o->cancel_after_us + o->cancel_patience_us)
+            return;
+    } else if (b->last_cancel_us > 0 && t->now_us - b->last_cancel_us < ROUND_US) {
+        return;
+    }
+    uint32_t class_i = next_candidate(b, b->suspect_i + 1);
+    if (class_i < b->classes_n)
+        begin_test(t, class_i);
+    else
+        test_exhausted(t);
+}
+
+/* ---- probation ----------------------------------------------------------------------------- */
+
+static void draw_jitter(struct breaker *b, struct limit *l)
+{
+    b->random = b->random * 6364136223846793005u + 1442695040888963407u;
+    l->jitter = (double)(b->random >> 11) * 0x1p-52 - 1; /* 53 bits over [-1, 1) */
+}
+
+static void tick_probation(const struct tick *t)
+{
+    struct breaker *b = t->b;
+    const struct breaker_opts *o = &b->opts;
+    struct breaker_class *c = &b->classes[b->suspect_i];
+    if (t->in_us > JUDGE_ALL_US)
+        estimator_resume(t->e);
+    if (b->high_ticks_n >= o->retrip_ticks_n && t->in_us >= RETRIP_US) {
+        draw_jitter(b, &c->limit);
+        limit_convict(&c->limit, &o->limit, t->p);
+        b->exonerated_in_row_n = 0;
+        b->high_ticks_n = 0;
+        b->confirmed_n++;
+        estimator_intervene(t->e, t->now_us, EFFECT_US);
+        move(b, BREAKER_THROTTLED, (int)b->suspect_i, t->now_us,
+             "%s is the cause: back at half, P=%.2f; now %.1f %%", c->opts.name, t->p,
+             100 * c->limit.g);
+        return;
+    }
+    if (t->in_us > PROBATION_RAMP_US)
+        raise_one(t);
+    if (t->in_us <= o->probation_us)
+        return;
+    if (all_back(b)) {
+        move(b, BREAKER_CLOSED, (int)b->suspect_i, t->now_us, "false alarm: all of %s is back",
+             c->opts.name);
+    } else if (t->p < o->p_low && c->limit.g >= 0.85 * c->limit.g_trip) {
+        limit_forget_bad(&c->limit);
+        move(b, BREAKER_THROTTLED, (int)b->suspect_i, t->now_us, "not confirmed: %s goes on rising",
+             c->opts.name);
+    }
+}
+
+/* ---- throttled, open ----------------------------------------------------------------------- */
+
+enum cut_verdict {
+    CUT_DONE,
+    CUT_PENDING, /* an earlier limit has not arrived yet: more of it would only wind up */
+    CUT_NOTHING, /* no class with work is above its floor */
+};
+
+static void cut_class(const struct tick *t, struct breaker_class *c)
+{
+    struct breaker *b = t->b;
+    limit_note_rate(&c->limit, (double)c->use.bytes_per_s, (double)c->opts.trickle_bytes_per_s);
+    draw_jitter(b, &c->limit);
+    limit_cut(&c->limit, &b->opts.limit, t->p);
+    b->cuts_n++;
+    struct breaker_transition *r = record(b, b->state, (int)(c - b->classes), t->now_us);
+    snprintf(r->why, sizeof r->why, "P=%.2f: %s cut from %.1f to %.1f %%", t->p, c->opts.name,
+             100 * c->limit.g_bad, 100 * c->limit.g);
+}
+
+static enum cut_verdict cut_classes(const struct tick *t)
+{
+    struct breaker *b = t->b;
+    const struct breaker_opts *o = &b->opts;
+    enum cut_verdict verdict = CUT_NOTHING;
+    for (uint32_t i = 0; i < b->classes_n; i++) {
+        struct breaker_class *c = &b->classes[i];
+        if (limit_at_floor(&c->limit) || !has_demand(b, i))
+            continue;
+        uint32_t limit_n = limit_statements(&c->limit, c->use.cap_n);
+        if (unreachable_n(b, c) > 0 && c->use.active_n > limit_n) {
+            if (c->opts.cancelled && t->p >= o->p_cancel && t->in_us >= o->cancel_after_us &&
+                t->now_us >= b->next_cancel_us) {
+                cancel(b, c, (c->use.active_n - limit_n + 1) / 2);
+                b->next_cancel_us = t->now_us + ROUND_US;
+            }
+            return verdict == CUT_DONE ? CUT_DONE : CUT_PENDING;
+        }
+        cut_class(t, c);
+        verdict = CUT_DONE;
+        if (t->p < o->p_severe)
+            break;
+    }
+    return verdict;
+}
+
+static void cancel_in_open(const struct tick *t)
+{
+    struct breaker *b = t->b;
+    if (t->in_us <= b->opts.open_cancel_us || t->p < b->opts.p_cancel ||
+        t->now_us < b->next_cancel_us)
+        return;
+    for (uint32_t i = 0; i < b->classes_n; i++)
+        if (b->classes[i].opts.cancelled)
+            cancel(b, &b->classes[i], b->cancel_quarters_n);
+    if (b->cancel_quarters_n < 1u << 16)
+        b->cancel_quarters_n *= 2;
+    b->next_cancel_us = t->now_us + ROUND_US;
+}
+
+static void cut_or_open(const struct tick *t)
+{
+    struct breaker *b = t->b;
+    switch (cut_classes(t)) {
+    case CUT_DONE:
+        estimator_intervene(t->e, t->now_us, EFFECT_US);
+        b->since_us = t->now_us;
+        b->high_ticks_n = 0;
+        return;
+    case CUT_PENDING:
+        return;
+    case CUT_NOTHING:
+        break;
+    }
+    if (b->state == BREAKER_OPEN) {
+        cancel_in_open(t);
+        return;
+    }
+    b->cancel_quarters_n = 1;
+    move(b, BREAKER_OPEN, -1, t->now_us, "P=%.2f with every sheddable class at its floor", t->p);
+}
+
+/* Throttled without a verdict: once what could not be held has drained, pressure that is still
+ * there is not its work. */
+static bool decide_late(const struct tick *t)
+{
+    struct breaker *b = t->b;
+    if (!b->undecided)
+        return false;
+    if (t->p < b->opts.p_low) {
+        b->undecided = false;
+        b->confirmed_n++;
+        return false;
+    }
+    for (uint32_t i = 0; i < b->classes_n; i++) {
+        const struct breaker_class *c = &b->classes[i];
+        if (c->limit.g < 1 && c->use.active_n > limit_statements(&c->limit, c->use.cap_n))
+            return false;
+    }
+    if (b->high_ticks_n < b->opts.trip_ticks_n || t->in_us < b->opts.settle_us)
+        return false;
+    b->undecided = false;
+    for (uint32_t i = 0; i < b->classes_n; i++)
+        if (b->classes[i].limit.g < 1)
+            limit_absolve(&b->classes[i].limit);
+    exonerate(t);
+    return true;
+}
+
+static void tick_throttled(const struct tick *t)
+{
+    struct breaker *b = t->b;
+    const struct breaker_opts *o = &b->opts;
+    if (decide_late(t))
+        return;
+    if (b->high_ticks_n >= o->retrip_ticks_n && t->in_us >= o->settle_us &&
+        (b->p_smooth >= o->p_high || t->p >= 2)) {
+        cut_or_open(t);
+        return;
+    }
+    if (t->in_us > JUDGE_ALL_US)
+        estimator_resume(t->e);
+    if (b->state == BREAKER_OPEN && t->p < o->p_low) {
+        b->cancel_quarters_n = 1;
+        move(b, BREAKER_THROTTLED, -1, t->now_us, "P=%.2f: recovered", t->p);
+    }
+    if (t->now_us - b->since_us >= o->settle_us)
+        raise_one(t);
+    if (!all_back(b)) {
+        b->all_back_since_us = 0;
+        return;
+    }
+    if (b->all_back_since_us == 0)
+        b->all_back_since_us = t->now_us;
+    if (t->now_us - b->all_back_since_us > o->close_us) {
+        b->all_back_since_us = 0;
+        move(b, BREAKER_CLOSED, -1, t->now_us, "all classes are back");
+    }
+}
+
+/* ---- calls --------------------------------------------------------------------------------- */
+
+void breaker_init(struct breaker *b, const struct breaker_opts *opts,
+                  const struct breaker_class_opts *classes, uint32_t classes_n, uint64_t seed)
+{
+    must(classes_n <= CLASSES_MAX);
+    must(breaker_opts_check(opts, NULL));
+    memset(b, 0, sizeof *b);
+    b->opts = *opts;
+    b->classes_n = classes_n;
+    b->cancel_quarters_n = 1;
+    b->random = seed;
+    for (uint32_t i = 0; i < classes_n; i++) {
+        struct breaker_class *c = &b->classes[i];
+        c->opts = classes[i];
+        limit_init(&c->limit, &opts->limit);
+        c->use.cap_n = UINT32_MAX; /* nothing is limited before the first tick */
+        ask(c);
+    }
+}
+
+static void close_by_hand(struct breaker *b, uint64_t now_us, const char *why)
+{
+    for (uint32_t i = 0; i < b->classes_n; i++)
+        limit_init(&b->classes[i].limit, &b->opts.limit);
+    b->high_ticks_n = 0;
+    b->all_back_since_us = 0;
+    b->undecided = false;
+    b->mistrial = false;
+    if (b->state != BREAKER_CLOSED)
+        move(b, BREAKER_CLOSED, -1, now_us, "%s", why);
+}
+
+static void tick_state(const struct tick *t)
+{
+    switch (t->b->state) {
+    case BREAKER_CLOSED:
+    case BREAKER_EXONERATED:
+        tick_closed(t);
+        return;
+    case BREAKER_TEST:
+        tick_test(t);
+        return;
+    case BREAKER_PROBATION:
+        tick_probation(t);
+        return;
+    case BREAKER_THROTTLED:
+    case BREAKER_OPEN:
+        tick_throttled(t);
+        return;
+    }
+    must(!"a state");
+}
+
+void breaker_tick(struct breaker *b, struct estimator *e, const struct pressure *p,
+                  const struct breaker_use *use, uint64_t now_us)
+{
+    must(b->classes_n == 0 || use);
+    must(now_us >= b->since_us);
+    note_use(b, use);
+    b->pressure = *p;
+    if (p->lagging) {
+        b->high_ticks_n = 0;
+    } else if (b->mistrial) {
+        close_by_hand(b, now_us, "the mode of a class on trial was changed");
+    } else {
+        b->high_ticks_n = p->p >= b->opts.p_high ? b->high_ticks_n + 1 : 0;
+        b->p_smooth += (p->p - b->p_smooth) * 0.1;
+        e->testing = b->state == BREAKER_TEST;
+        tick_state(&(struct tick){
+            .b = b,
+            .e = e,
+            .p = p->p,
+            .now_us = now_us,
+            .in_us = now_us - b->since_us,
+        });
+    }
+    for (uint32_t i = 0; i < b->classes_n; i++) {
+        limit_age_floor(&b->classes[i].limit, &b->opts.limit, p->p, now_us);
+        ask(&b->classes[i]);
+    }
+}
+
+enum estimator_calm breaker_calm(const struct breaker *b, const struct pressure *p)
+{
+    if (b->state != BREAKER_CLOSED || p->lagging || p->p >= b->opts.p_low)
+        return ESTIMATOR_DISTURBED;
+    for (uint32_t i = 0; i < b->classes_n; i++)
+        if (has_work(&b->classes[i]) || b->classes[i].use.queued_n > 0)
+            return ESTIMATOR_BUSY;
+    return ESTIMATOR_CALM;
+}
+
+void breaker_set_class(struct breaker *b, uint32_t class_i, const struct breaker_class_opts *opts)
+{
+    must(class_i < b->classes_n);
+    struct breaker_class *c = &b->classes[class_i];
+    bool switched = c->opts.mode != opts->mode;
+    c->opts = *opts;
+    if (!switched)
+        return;
+    limit_init(&c->limit, &b->opts.limit);
+    bool on_trial = b->state == BREAKER_TEST || b->state == BREAKER_PROBATION;
+    b->mistrial |= on_trial && class_i <= b->suspect_i;
+    ask(c);
+}
+
+void breaker_trip(struct breaker *b, uint32_t class_i, uint64_t now_us)
+{
+    must(class_i < b->classes_n);
+    struct limit *l = &b->classes[class_i].limit;
+    if (b->state == BREAKER_TEST || b->state == BREAKER_PROBATION)
+        close_by_hand(b, now_us, "a class was tripped by hand");
+    l->g_bad = l->g;
+    l->bad_n = 1;
+    l->g = l->floor;
+    b->high_ticks_n = 0;
+    move(b, BREAKER_THROTTLED, (int)class_i, now_us, "%s tripped by hand",
+         b->classes[class_i].opts.name);
+    ask(&b->classes[class_i]);
+}
+
+void breaker_release(struct breaker *b, struct estimator *e, uint64_t now_us)
+{
+    close_by_hand(b, now_us, "released by hand");
+    estimator_resume(e);
+    for (uint32_t i = 0; i < b->classes_n; i++)
+        ask(&b->classes[i]);
+}
+
+const char *breaker_explain(const struct breaker *b, uint32_t class_i, uint64_t now_us, char *buf,
+                            size_t buf_bytes)
+{
+    must(class_i < b->classes_n);
+    const struct breaker_class *c = &b->classes[class_i];
+    const struct pressure *p = &b->pressure;
+    char signal[64];
+    if (p->p_lat >= p->p_q && p->p_lat >= p->p_slo)
+        snprintf(signal, sizeof signal, "protected p90 is %.1fx its norm", p->s90);
+    else if (p->p_q >= p->p_slo)
+        snprintf(signal, sizeof signal, "protected clients stand in a queue");
+    else
+        snprintf(signal, sizeof signal, "protected p99 is %.0f ms", p->p99_us / US_PER_MS);
+    snprintf(buf, buf_bytes, "latency breaker %s for %.0f s: %s (P=%.1f); %s at %.0f%%",
+             breaker_state_name(b->state), (double)(now_us - b->state_us) / US_PER_S, signal, p->p,
+             c->opts.name, 100 * c->limit.g);
+    return buf;
+}
+
+uint64_t breaker_retry_after_us(const struct breaker *b, uint64_t now_us, uint32_t random)
+{
+    uint64_t us = 2 * (now_us - b->state_us);
+    us = us < RETRY_US_MIN ? RETRY_US_MIN : us > RETRY_US_MAX ? RETRY_US_MAX : us;
+    return us * 4 / 5 + us * 2 / 5 * random / UINT32_MAX;
+}
