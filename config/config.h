@@ -126,6 +126,7 @@ struct config_globals {
     int max_address_connections;    /* servers leased at once by one client address; 0: no limit */
     int max_server_logins;          /* servers being opened at once per host:port */
     int max_client_logins;          /* clients in TLS and authentication at once */
+    int breaker, protect;           /* for classes that do not say; config has applied them */
 };
 
 /* One line of [databases]. Unset: NULL, CONFIG_UNSET, CONFIG_UNSET_US, POOL_MODE_UNSET. */
