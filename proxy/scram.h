@@ -21,10 +21,12 @@ enum {
     SCRAM_SALT_BYTES = 16,     /* of the salts we make */
     SCRAM_SALT_BYTES_MAX = 64, /* of the salts we accept */
     SCRAM_ITERATIONS_DEFAULT = 4096,
-    SCRAM_ITERATIONS_MAX = 1000000,
-    SCRAM_MESSAGE_MAX = 1024,     /* PostgreSQL's limit for SASL messages as well */
-    SCRAM_BINDING_BYTES_MAX = 64, /* tls-server-end-point: a hash up to SHA-512 */
-    SCRAM_MD5_TEXT_BYTES = 36,    /* "md5", 32 hex digits, NUL */
+    SCRAM_ITERATIONS_MAX = 600000, /* what OWASP recommends for PBKDF2; 0.12 s of one core with SHA
+                                    * instructions, so the most a peer can cost a worker at once */
+    SCRAM_MESSAGE_MAX = 1024,      /* PostgreSQL's limit for SASL messages as well */
+    SCRAM_BINDING_BYTES_MAX = 64,  /* tls-server-end-point: a hash up to SHA-512 */
+    SCRAM_PASSWORD_MAX = 16384,    /* wire.h lets no longer one in */
+    SCRAM_MD5_TEXT_BYTES = 36,     /* "md5", 32 hex digits, NUL */
 };
 
 #define SCRAM_MECHANISM "SCRAM-SHA-256"
@@ -48,7 +50,7 @@ struct scram_secret {
  */
 struct scram_keys {
     uint32_t iterations;
-    uint32_t salt_n; /* 0: good for any salt, taken over from a client's proof */
+    uint32_t salt_n;
     uint8_t salt[SCRAM_SALT_BYTES_MAX];
     uint8_t client_key[SCRAM_KEY_BYTES], server_key[SCRAM_KEY_BYTES];
 };
@@ -113,8 +115,9 @@ struct scram_client {
     char message[SCRAM_MESSAGE_MAX + 1]; /* what to send */
     size_t message_n;
     /* its own */
-    char nonce[SCRAM_NONCE_BYTES * 2];
-    char auth_message[3 * SCRAM_MESSAGE_MAX];
+    char nonce[SCRAM_NONCE_BYTES / 3 * 4 + 1];
+    char first_bare[SCRAM_NONCE_BYTES / 3 * 4 + 8];
+    uint8_t server_signature[SCRAM_KEY_BYTES];
 };
 
 /* Makes the client-first-message. PostgreSQL ignores the user name in it: that of the startup
