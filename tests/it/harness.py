@@ -274,11 +274,12 @@ OWN_KEYS = {"workers", "status_listen_addr", "status_port", "max_upstream_connec
 
 class Weir:
     """One pgweir process with an ini of its own. Keywords are settings of [pgbouncer], except
-    databases, users, peers (dicts), userlist (dict of secrets), and text (sections as they are)."""
+    databases, users, peers (dicts), userlist (dict of secrets), text (sections as they are), and
+    prefix (of the command line)."""
 
     def __init__(self, t, databases=None, users=None, peers=None, userlist=None, text="", pg=None,
-                 start=True, args=(), **settings):
-        self.t, self.args = t, list(args)
+                 start=True, args=(), prefix=(), **settings):
+        self.t, self.args, self.prefix = t, list(args), list(prefix)
         self.dir = Path(tempfile.mkdtemp(prefix="weir-", dir=t.dir))
         give_away(self.dir)
         self.port = free_port()
@@ -320,8 +321,8 @@ class Weir:
     def start(self):
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                ["setsid", *as_postgres(), "setpriv", "--pdeathsig", "QUIT", self.t.binary,
-                 *self.args, self.ini], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                ["setsid", *self.prefix, *as_postgres(), "setpriv", "--pdeathsig", "QUIT",
+                 self.t.binary, *self.args, self.ini], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
         def listens():
             if self.process.poll() is not None:
@@ -340,7 +341,7 @@ class Weir:
         return self.process.pid
 
     def log(self):
-        return self.log_file.read_text(errors="replace")
+        return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
     def stop(self, how=signal.SIGINT, seconds=15):
         """Ends the process; its exit status, or Failed when it does not end."""

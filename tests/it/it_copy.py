@@ -4,7 +4,7 @@ import subprocess
 import time
 
 import raw
-from harness import case, holds, in_thread, memory_kb, refused, same, wait_until
+from harness import case, holds, in_thread, memory_kb, output_of, refused, same, wait_until
 
 PEAK_KB = 48 * 1024  # far below every size that goes through in this file
 
@@ -51,9 +51,9 @@ def copy_in_large_and_back(t):
 @case()
 def copy_in_that_fails(t):
     weir = t.weir(default_pool_size=1)
-    client, other = weir.connect(), weir.connect()
-    t.pg.value("CREATE TABLE copy_fails (i int); GRANT ALL ON copy_fails TO public; SELECT 1"
-               ) if not t.pg.value("SELECT to_regclass('copy_fails')") else None
+    name = t.pg.database("copy_fails")
+    client, other = weir.connect(dbname=name), weir.connect(dbname=name)
+    client.execute("CREATE TABLE copy_fails (i int)")
 
     def bad_value():
         with client.cursor().copy("COPY copy_fails FROM STDIN") as copy:
@@ -68,10 +68,7 @@ def copy_in_that_fails(t):
     for _ in range(2):
         refused(bad_value, "22P02")
         same(client.execute("SELECT 1").fetchone()[0], 1, "after an error of the server")
-        try:
-            given_up()
-        except ZeroDivisionError:
-            pass
+        refused(given_up, "57014")
         same(client.execute("SELECT count(*) FROM copy_fails").fetchone()[0], 0, "after CopyFail")
         same(other.execute("SELECT 2").fetchone()[0], 2, "another client")
 
@@ -141,7 +138,7 @@ def a_slow_reader_holds_up_only_itself(t):
         same(sum(1 for k, _ in slow.until_ready() if k == "D"), t.sized(60000, 6000), "rows")
 
 
-@case()
+@case(beyond="it drops a client whose first header comes in two pieces")
 def trickled_bytes(t):
     """Every message cut at every byte, in both directions as small as the kernel gives them."""
     weir = t.weir(default_pool_size=1)
@@ -177,18 +174,22 @@ def fill(t, name):
     return name
 
 
-def dump_direct(t, *args):
+def same_key(t):
+    """Newer pg_dumps guard their output by a random key, which would make any two differ."""
+    known = "--restrict-key" in output_of([t.pg.bin / "pg_dump", "--help"])[1]
+    return ["--restrict-key=equal"] if known else []
+
+
+def dump_direct(t, name):
     env = {"PGHOST": t.pg.sock, "PGPORT": str(t.pg.port), "PGUSER": "postgres", "PGAPPNAME": "direct"}
-    import os
-    return subprocess.run([t.pg.bin / "pg_dump", *args], env={**os.environ, **env}, check=True,
-                          capture_output=True, text=True, timeout=60).stdout
+    return output_of([t.pg.bin / "pg_dump", *same_key(t), name], env=env)[1]
 
 
 @case(seconds=90)
 def a_dump_is_byte_equal_to_a_direct_one(t):
     weir = t.weir()
     name = fill(t, "dump_me")
-    _, through, said = weir.tool("pg_dump", name)
+    _, through, said = weir.tool("pg_dump", *same_key(t), name)
     same(said, "", "stderr of pg_dump")
     direct = dump_direct(t, name)
     holds(through == direct and len(direct) > 100000, "the dumps differ")

@@ -186,14 +186,19 @@ class Raw:
     def query(self, sql):
         return self.rows(query(sql))
 
-    def is_closed(self, timeout=5):
-        """Waits until the other side has closed; what it says before that is thrown away."""
+    def until_closed(self, timeout=5):
+        """All bytes until the other side closes; None when it does not."""
         self.sock.settimeout(timeout)
+        got, self.pending = self.pending, b""
         try:
-            while self.sock.recv(1 << 16):
-                pass
+            while part := self.sock.recv(1 << 16):
+                got += part
         except ConnectionResetError:
             pass
         except TimeoutError:
-            return False
-        return True
+            return None
+        return got
+
+    def is_closed(self, timeout=5):
+        """Waits until the other side has closed; what it says before that is thrown away."""
+        return self.until_closed(timeout) is not None
