@@ -1,11 +1,12 @@
 /* Load of an application's users, as they behave when the database does not: they arrive when they
  * like (open loop), give up after a while, hang up, and try again.
  *
- * A request is a point read, a read of fifty rows, or a small transaction that updates one (the
- * mix of pgbench's tables). It waits for one of the application's connections, and every attempt
- * ends in an answer, an error, or the user's patience. Latency counts from the moment the request
- * was meant to be made, so a stalled server cannot hide behind the requests nobody sent
- * ("coordinated omission").
+ * A request is a point read, a read of fifty rows, a sum over ten thousand, or a small transaction
+ * that updates one, all on pgbench's tables. It waits for one of the application's connections, and
+ * every attempt ends in an answer, an error, or the user's patience: so long for a connection, and
+ * as long again for the answer, as connection pools and drivers count it. Latency counts from the
+ * moment the request was meant to be made, so a stalled server cannot hide behind the requests
+ * nobody sent ("coordinated omission").
  *
  *   arrival -> begin -> waiting -> slot (connects if need be) -> steps -> served
  *                 ^                     |
@@ -36,7 +37,7 @@ enum {
 
 enum protocol { PROTOCOL_SIMPLE, PROTOCOL_EXTENDED, PROTOCOL_PREPARED };
 
-enum statement_id { POINT, RANGE, BEGIN, UPDATE, HISTORY, COMMIT, STATEMENTS_N };
+enum statement_id { POINT, RANGE, SUM, BEGIN, UPDATE, HISTORY, COMMIT, STATEMENTS_N };
 static const struct {
     const char *text;
     uint8_t params_n; /* of (aid, delta) */
@@ -45,6 +46,9 @@ static const struct {
     [RANGE] = {"SELECT aid, abalance, filler FROM pgbench_accounts"
                " WHERE aid >= $1 ORDER BY aid LIMIT 50",
                1},
+    [SUM] = {"SELECT count(*), sum(abalance) FROM pgbench_accounts"
+             " WHERE aid BETWEEN $1 AND $1 + 9999",
+             1},
     [BEGIN] = {"BEGIN", 0},
     [UPDATE] = {"UPDATE pgbench_accounts SET abalance = abalance + $2 WHERE aid = $1", 2},
     [HISTORY] = {"INSERT INTO pgbench_history (tid, bid, aid, delta, mtime)"
@@ -53,13 +57,14 @@ static const struct {
     [COMMIT] = {"COMMIT", 0},
 };
 
-enum kind_id { KIND_POINT, KIND_RANGE, KIND_UPDATE, KINDS_N };
+enum kind_id { KIND_POINT, KIND_RANGE, KIND_SUM, KIND_UPDATE, KINDS_N };
 static const struct {
     uint8_t steps_n;
     uint8_t steps[STEPS_MAX];
 } kinds[KINDS_N] = {
     [KIND_POINT] = {1, {POINT}},
     [KIND_RANGE] = {1, {RANGE}},
+    [KIND_SUM] = {1, {SUM}},
     [KIND_UPDATE] = {5, {BEGIN, UPDATE, POINT, HISTORY, COMMIT}},
 };
 
@@ -195,7 +200,7 @@ static void request_begin(struct load *load, struct request *r, uint64_t now_us)
     r->step_i = 0;
     r->slot = NULL;
     r->deadline_us = now_us + load->opts.timeout_us;
-    DL_APPEND(load->live, r); /* one timeout for all, so the list stays in order */
+    DL_APPEND(load->live, r); /* one patience for all, so the list stays in order */
     r->waiting = true;
     DL_APPEND2(load->waiting, r, wait_prev, wait_next);
 }
@@ -380,6 +385,9 @@ static void load_pair(struct load *load, uint64_t now_us)
         struct request *r = load->waiting;
         struct slot *s = load->idle ? load->idle : load->closed;
         request_unwait(load, r);
+        r->deadline_us = now_us + load->opts.timeout_us;
+        DL_DELETE(load->live, r);
+        DL_APPEND(load->live, r);
         r->slot = s;
         s->req = r;
         if (s->state == SLOT_IDLE) {
@@ -604,14 +612,14 @@ static void load_run(struct load *load)
     load->end_us = start_us + (uint64_t)(load->opts.seconds * US_PER_S);
     load->tally.start_us = start_us;
     while (!stopped && clock_us() < load->end_us) {
-        load_turn(load, load->end_us);
         uint64_t now_us = clock_us();
         load_arrivals(load, now_us);
         load_pair(load, now_us);
+        load_turn(load, load->end_us);
     }
     /* Who came before the end is still served; his patience and his attempts bound the wait. */
     uint64_t until_us =
-        clock_us() + load->opts.attempts_n * (load->opts.timeout_us + 2 * load->opts.backoff_us);
+        clock_us() + load->opts.attempts_n * 2 * (load->opts.timeout_us + load->opts.backoff_us);
     while (!stopped && load->live_n && clock_us() < until_us) {
         load_turn(load, until_us);
         load_pair(load, clock_us());
@@ -652,19 +660,22 @@ static void load_close(struct load *load)
 
 static const char usage[] =
     "load CONNINFO [--rate=N/s] [--seconds=N] [--conns=N] [--timeout-ms=N] [--attempts=N]\n"
-    "     [--backoff-ms=N] [--protocol=simple|extended|prepared] [--mix=POINT,RANGE,UPDATE]\n"
+    "     [--backoff-ms=N] [--protocol=simple|extended|prepared] [--mix=POINT,RANGE,SUM,UPDATE]\n"
     "     [--accounts=N] [--sql=TEXT] [--bin=SECONDS] [--marks=S,S] [--csv=FILE] [--seed=N]\n"
     "     [--fixed] [--closed] [--keep]\n";
 
 static bool parse_mix(struct opts *opts, const char *text)
 {
-    unsigned point, range, update;
-    if (sscanf(text, "%u,%u,%u", &point, &range, &update) != 3 || point + range + update != 100)
-        return false;
-    opts->mix[KIND_POINT] = point;
-    opts->mix[KIND_RANGE] = range;
-    opts->mix[KIND_UPDATE] = update;
-    return true;
+    uint32_t sum = 0;
+    for (uint32_t i = 0; i < KINDS_N; i++) {
+        char *end;
+        opts->mix[i] = (uint32_t)strtoul(text, &end, 10);
+        sum += opts->mix[i];
+        if (end == text || *end != (i + 1 < KINDS_N ? ',' : 0) || sum > 100)
+            return false;
+        text = end + 1;
+    }
+    return sum == 100;
 }
 
 static bool parse_protocol(struct opts *opts, const char *text)
@@ -751,7 +762,7 @@ int main(int argc, char **argv)
                               .slots_n = 20,
                               .attempts_n = 3,
                               .accounts_n = 100000,
-                              .mix = {70, 20, 10},
+                              .mix = {40, 20, 30, 10},
                               .timeout_us = US_PER_S,
                               .backoff_us = 100 * US_PER_MS,
                               .seed = 1,
