@@ -229,7 +229,7 @@ struct pressure estimator_pressure(struct estimator *e, uint64_t now_us,
     }
     struct window_slice sum = {0};
     const struct estimator_opts *o = &e->opts;
-    merge_newest(e, o->slices_n_min, e->testing ? o->n_min_test : o->n_min, &sum);
+    merge_newest(e, o->slices_n_min, o->n_min, &sum);
     for (size_t i = 0; i < inflight_n && !p.lagging; i++)
         add_overdue(e, now_us, &inflight[i], &sum);
     judge_latency(e, &sum, &p);
