@@ -28,8 +28,7 @@
 
 enum { KEY_TEXT_BYTES = 44 }; /* base64 of 32 bytes */
 
-/* ---- text
- * ------------------------------------------------------------------------------------------ */
+/* ---- text -------------------------------------------------------------------------------- */
 
 /* Text put together in a caller's array; always ends with a NUL that n does not count. */
 struct text {
@@ -166,8 +165,7 @@ static bool is_message(struct view v)
     return !v.bad && v.n > 0 && v.n <= SCRAM_MESSAGE_MAX && !memchr(v.at, 0, v.n);
 }
 
-/* ---- keys
- * ---------------------------------------------------------------------------------------------- */
+/* ---- keys -------------------------------------------------------------------------------- */
 
 static bool hmac(const uint8_t key[SCRAM_KEY_BYTES], struct view data, uint8_t out[SCRAM_KEY_BYTES])
 {
@@ -260,8 +258,7 @@ bool scram_secret_mock(const uint8_t process_key[SCRAM_KEY_BYTES], const char *u
     return ok;
 }
 
-/* ---- we are the server
- * ---------------------------------------------------------------------------------- */
+/* ---- we are the server ------------------------------------------------------------------- */
 
 /* The gs2 header: does the client bind the channel, and as we expect? */
 static bool server_gs2(struct scram_server *s, struct view *in)
@@ -408,8 +405,7 @@ enum scram_verdict scram_server_final(struct scram_server *s, struct view in)
         proof);
 }
 
-/* ---- we are the client
- * ------------------------------------------------------------------------------------ */
+/* ---- we are the client ------------------------------------------------------------------- */
 
 static void client_gs2(const struct scram_client *c, struct text *out)
 {
@@ -517,8 +513,7 @@ enum scram_verdict scram_client_verify(struct scram_client *c, struct view in)
                                                                                : SCRAM_REFUSED;
 }
 
-/* ---- md5 and plain
- * ------------------------------------------------------------------------------------------ */
+/* ---- md5 and plain ----------------------------------------------------------------------- */
 
 enum { MD5_BYTES = 16, MD5_HEX = 2 * MD5_BYTES };
 

@@ -46,8 +46,7 @@ struct scram_secret {
     uint8_t stored_key[SCRAM_KEY_BYTES], server_key[SCRAM_KEY_BYTES];
 };
 
-/* What a client needs of a password, good for one salt and count. Zero `iterations`: nothing known.
- */
+/* What a client needs of a password, for one salt and count. Zero `iterations`: nothing known. */
 struct scram_keys {
     uint32_t iterations;
     uint32_t salt_n;
@@ -61,8 +60,7 @@ struct scram_binding {
     uint8_t bytes[SCRAM_BINDING_BYTES_MAX];
 };
 
-/* ---- secrets ----------------------------------------------------------------------------------
- */
+/* ---- secrets ----------------------------------------------------------------------------- */
 
 MUST_USE bool scram_secret_parse(const char *text, struct scram_secret *out);
 /* From a plain password; false when a limit is exceeded or OpenSSL refuses. */
@@ -76,8 +74,7 @@ MUST_USE bool scram_secret_mock(const uint8_t process_key[SCRAM_KEY_BYTES], cons
  * SCRAM-SHA-256$... */
 MUST_USE bool scram_password_matches(const char *password, const char *user, const char *secret);
 
-/* ---- we are the server --------------------------------------------------------------------------
- */
+/* ---- we are the server ------------------------------------------------------------------- */
 
 /* Lives from the first to the last message of one login. */
 struct scram_server {
@@ -103,8 +100,7 @@ MUST_USE enum scram_verdict scram_server_first(struct scram_server *s, struct vi
 /* Takes the client-final-message, checks the proof, makes the server-final-message. */
 MUST_USE enum scram_verdict scram_server_final(struct scram_server *s, struct view in);
 
-/* ---- we are the client
- * --------------------------------------------------------------------------- */
+/* ---- we are the client ------------------------------------------------------------------- */
 
 struct scram_client {
     const char *password; /* set by the caller; may be NULL when keys are known */
@@ -126,12 +122,10 @@ MUST_USE enum scram_verdict scram_client_first(struct scram_client *c,
                                                const uint8_t nonce[SCRAM_NONCE_BYTES]);
 /* Takes the server-first-message, makes the client-final-message. */
 MUST_USE enum scram_verdict scram_client_final(struct scram_client *c, struct view in);
-/* Takes the server-final-message: SCRAM_REFUSED when the server does not know our password either.
- */
+/* Takes the server-final-message: SCRAM_REFUSED when the server does not know our secret either. */
 MUST_USE enum scram_verdict scram_client_verify(struct scram_client *c, struct view in);
 
-/* ---- md5
- * ------------------------------------------------------------------------------------------ */
+/* ---- md5 --------------------------------------------------------------------------------- */
 
 /* "md5" and the hash of password and user: what auth_file stores. */
 MUST_USE bool scram_md5_secret(const char *password, const char *user,

@@ -21,8 +21,7 @@
 
 #include <string.h>
 
-/* ---- tables ------------------------------------------------------------------------------------
- */
+/* ---- tables ------------------------------------------------------------------------------ */
 
 enum byte_class {
     BYTE_OTHER = 0,
@@ -120,8 +119,7 @@ static inline const struct sql_keyword *keyword_of(uint64_t value)
     return &plain;
 }
 
-/* ---- the state of a scan
- * --------------------------------------------------------------------------- */
+/* ---- the state of a scan ----------------------------------------------------------------- */
 
 enum token {
     TOKEN_OTHER,
@@ -193,8 +191,7 @@ struct scan {
     struct sql_info *out;
 };
 
-/* ---- tokens
- * ------------------------------------------------------------------------------------------ */
+/* ---- tokens ------------------------------------------------------------------------------ */
 
 static void set_config_step(struct scan *s, enum token token, enum sql_word word)
 {
@@ -271,8 +268,7 @@ static void statement_end(struct scan *s)
     s->last_word = WORD_PLAIN;
 }
 
-/* ---- words
- * --------------------------------------------------------------------------------------------- */
+/* ---- words ------------------------------------------------------------------------------- */
 
 /* BEGIN ATOMIC ... END and CASE ... END in a routine's body: semicolons inside end no statement. */
 static void routine_step(struct scan *s, enum sql_word word)
@@ -452,8 +448,7 @@ static inline void scan_word(struct scan *s)
     token(s, TOKEN_WORD, keyword->word, value);
 }
 
-/* ---- all other tokens
- * ------------------------------------------------------------------------------------ */
+/* ---- all other tokens -------------------------------------------------------------------- */
 
 static inline bool is_digit_at(const struct scan *s, const uint8_t *at)
 {

@@ -125,8 +125,7 @@ const struct sql_keyword sql_keywords[] = {
 
 const uint32_t sql_keywords_n = COUNT_OF(sql_keywords);
 
-/* ---- the first words --------------------------------------------------------------------------
- */
+/* ---- the first words --------------------------------------------------------------------- */
 
 static enum sql_word word_at(const struct sql_statement *st, uint32_t i)
 {
@@ -291,8 +290,7 @@ uint32_t sql_statement_flags(const struct sql_statement *st, char *name)
     return verb_flags(st, name) | st->noticed;
 }
 
-/* ---- command tags -------------------------------------------------------------------------------
- */
+/* ---- command tags ------------------------------------------------------------------------ */
 
 static const struct {
     const char *text;

@@ -1,6 +1,6 @@
 #include "proxy/wire.h"
 
-/* ---- the tables ------------------------------------------------------------------------------ */
+/* ---- the tables -------------------------------------------------------------------------- */
 
 enum { ANY = UINT32_MAX - 4 }; /* no limit but that of the length word */
 
@@ -68,8 +68,7 @@ const struct wire_rule wire_from_server[256] = {
 #undef PEEK
 #undef WHOLE
 
-/* ---- the first packet
- * ---------------------------------------------------------------------------- */
+/* ---- the first packet -------------------------------------------------------------------- */
 
 enum {
     STARTUP_HEADER_BYTES = 8, /* length and code */
@@ -147,8 +146,7 @@ bool wire_param_next(struct view *params, struct wire_param *out)
     return !params->bad;
 }
 
-/* ---- `options` of a startup packet
- * ------------------------------------------------------------------ */
+/* ---- `options` of a startup packet ------------------------------------------------------- */
 
 static bool option_is_space(uint8_t c)
 {
@@ -210,8 +208,7 @@ bad:
     return false;
 }
 
-/* ---- readers
- * ------------------------------------------------------------------------------------------ */
+/* ---- readers ----------------------------------------------------------------------------- */
 
 /* The body, or a broken view where some of it is missing: for readers that need all of it. */
 static struct view wire_body(const struct wire_msg *m)

@@ -38,7 +38,7 @@ enum {
     WIRE_OPTION_VALUE_MAX = 2047,
 };
 
-/* ---- framing -------------------------------------------------------------------------------- */
+/* ---- framing ----------------------------------------------------------------------------- */
 
 enum wire_how {
     WIRE_UNKNOWN = 0, /* no such message in this direction */
@@ -100,8 +100,7 @@ static inline bool wire_is_whole(const struct wire_msg *msg)
     return msg->body.n == msg->body_n;
 }
 
-/* ---- the first packet of a connection, which has no type --------------------------------------
- */
+/* ---- the first packet of a connection, which has no type --------------------------------- */
 
 enum wire_hello {
     WIRE_HELLO_STARTUP, /* protocol 3.x; minor is set, params is the parameter list */
@@ -127,8 +126,7 @@ MUST_USE enum wire_verdict wire_startup(struct view in, struct wire_startup *out
 struct wire_param {
     const char *name, *value;
 };
-/* Takes the next parameter of a StartupMessage. False at the end; params->bad tells a broken list.
- */
+/* Takes the next parameter of a StartupMessage. False at the end; params->bad: a broken list. */
 MUST_USE bool wire_param_next(struct view *params, struct wire_param *out);
 
 /* One `-c name=value`, `-cname=value` or `--name=value` of the startup parameter `options`,
@@ -140,8 +138,7 @@ struct wire_option {
 /* False at the end; options->bad tells a switch that is neither, or one that is too long. */
 MUST_USE bool wire_option_next(struct view *options, struct wire_option *out);
 
-/* ---- readers: false means malformed ------------------------------------------------------------
- */
+/* ---- readers: false means malformed ------------------------------------------------------ */
 
 struct wire_pair { /* ParameterStatus */
     const char *name, *value;
@@ -240,8 +237,7 @@ MUST_USE bool wire_value_next(struct view *columns, struct view *value, bool *nu
 /* One column of a RowDescription. False: no more, or columns->bad. */
 MUST_USE bool wire_column_next(struct view *columns, const char **name, uint32_t *type_oid);
 
-/* ---- writers: the whole message or nothing; false means the buffer's limit ----------------------
- */
+/* ---- writers: the whole message or nothing; false means the buffer's limit --------------- */
 
 /* Any message: type and finished body. */
 MUST_USE bool wire_put_raw(struct buf *b, uint8_t type, struct view body);

@@ -88,8 +88,7 @@ static bool wire_put_cstr(struct buf *b, uint8_t type, const char *text)
     return wire_put_raw(b, type, view_of(text, strlen(text) + 1));
 }
 
-/* ---- to a client ------------------------------------------------------------------------------
- */
+/* ---- to a client ------------------------------------------------------------------------- */
 
 bool wire_put_auth(struct buf *b, enum wire_auth code, struct view data)
 {
@@ -217,8 +216,7 @@ bool wire_put_row(struct buf *b, const char *const *values, uint16_t n)
     return out_close(&o, 0);
 }
 
-/* ---- to a server --------------------------------------------------------------------------------
- */
+/* ---- to a server ------------------------------------------------------------------------- */
 
 bool wire_put_ssl_request(struct buf *b)
 {
