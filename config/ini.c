@@ -70,10 +70,9 @@ struct reader {
 
 /* ---- files ---------------------------------------------------------------------------------- */
 
-static FILE *open_plainly(void *arg, const char *path)
+FILE *ini_open(const struct ini_source *source, const char *path)
 {
-    (void)arg;
-    return fopen(path, "re");
+    return source->open ? source->open(source->arg, path) : fopen(path, "re");
 }
 
 static struct report_place place(const struct reader *r)
@@ -115,7 +114,7 @@ static void file_open(struct reader *r, const char *path)
     FILE *stream = NULL;
     errno = ENOMEM;
     if (kept)
-        stream = (r->source->open ? r->source->open : open_plainly)(r->source->arg, kept);
+        stream = ini_open(r->source, kept);
     if (!stream) {
         r->ok =
             report_error(r->report, place(r), "cannot open \"%.200s\": %s%s", path, strerror(errno),

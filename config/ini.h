@@ -36,6 +36,7 @@ struct ini_source {
     ini_open_fn open; /* NULL: fopen(), relative to the working directory */
     void *arg;
 };
+FILE *ini_open(const struct ini_source *source, const char *path);
 
 /* Appends what stands in this file. Goes on after an error, so that the report has all of them;
  * false when there was one. */

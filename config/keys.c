@@ -16,6 +16,8 @@
 #include "pool/class.h"
 
 enum {
+    HELP_COLUMNS = 96,
+    HELP_INDENT = 6,
     NEAR_NAME_BYTES = 64, /* longer names are nobody's typing error */
 };
 
@@ -91,7 +93,7 @@ const char *keys_nearest_word(const char *const *words, size_t words_n, const ch
     return best;
 }
 
-const char *keys_nearest(enum key_scope scope, const char *name)
+static const char *nearest(enum key_scope scope, const char *name)
 {
     const char *best = NULL;
     uint32_t best_n = UINT32_MAX;
@@ -103,13 +105,24 @@ const char *keys_nearest(enum key_scope scope, const char *name)
     return best;
 }
 
-const char *keys_elsewhere(enum key_scope not_here, const char *name)
+static const char *whose(enum key_scope not_here, const char *name)
 {
     for (enum key_scope scope = 0; scope < KEY_SCOPES; scope++) {
         if (scope != not_here && keys_find(scope, name))
             return scopes[scope].elsewhere;
     }
     return NULL;
+}
+
+void keys_explain_unknown(enum key_scope scope, const char *name, struct err *err)
+{
+    const char *near = nearest(scope, name), *elsewhere = whose(scope, name);
+    if (elsewhere && !(near && strcasecmp(near, name) == 0))
+        err_set(err, "22023", "\"%.60s\" cannot stand here; it is a key of %s", name, elsewhere);
+    else if (near)
+        err_set(err, "22023", "unknown setting \"%.60s\"; did you mean \"%s\"?", name, near);
+    else
+        err_set(err, "22023", "unknown setting \"%.60s\"; --help-config lists them all", name);
 }
 
 /* ---- text to field -------------------------------------------------------------------------- */
@@ -454,7 +467,8 @@ static const char *type_text(const struct key *key, char *buf, size_t bytes)
     case KEY_BOOL:
         return "0 or 1";
     case KEY_INT:
-        snprintf(buf, bytes, "number, %lld to %lld", (long long)key->min, (long long)key->max);
+        snprintf(buf, bytes, "number, %lld to %lld%s", (long long)key->min, (long long)key->max,
+                 key->flags & KEY_UNSET_OK ? ", -1 for unset" : "");
         return buf;
     case KEY_OCTAL:
         return "octal number";
@@ -479,19 +493,38 @@ static const char *type_text(const struct key *key, char *buf, size_t bytes)
     case KEY_SPECIAL:
         break;
     }
-    return "see below";
+    return "text";
+}
+
+/* Words of a sentence, indented, broken before HELP_COLUMNS. */
+static void print_wrapped(const char *text, FILE *out)
+{
+    size_t column = 0;
+    while (*text) {
+        size_t bytes = strcspn(text, " ");
+        if (column > 0 && column + 1 + bytes > HELP_COLUMNS) {
+            fputc('\n', out);
+            column = 0;
+        }
+        column += (size_t)fprintf(out, "%*s%.*s", column ? 1 : HELP_INDENT, "", (int)bytes, text);
+        text += bytes + (text[bytes] == ' ');
+    }
+    fputc('\n', out);
 }
 
 static void help_row(const struct key *key, FILE *out)
 {
-    char buf[200];
+    char type[200], facts[300];
+    snprintf(facts, sizeof facts, "[%s%s%s%s]", type_text(key, type, sizeof type),
+             key->flags & KEY_RESTART ? "; needs a restart" : "",
+             key->flags & KEY_OURS ? "; not in PgBouncer" : "",
+             key->flags & KEY_WAITS ? "; understood, DOES NOT ACT YET" : "");
     fprintf(out, "  %s", key->name);
     if (key->default_text)
         fprintf(out, " = %s", *key->default_text ? key->default_text : "(empty)");
-    fprintf(out, "\n      %s\n      [%s%s%s%s]\n", key->help, type_text(key, buf, sizeof buf),
-            key->flags & KEY_RESTART ? "; needs a restart" : "",
-            key->flags & KEY_OURS ? "; not in PgBouncer" : "",
-            key->flags & KEY_WAITS ? "; known, DOES NOT ACT YET" : "");
+    fputc('\n', out);
+    print_wrapped(key->help, out);
+    print_wrapped(facts, out);
 }
 
 void keys_help(FILE *out)

@@ -68,12 +68,10 @@ extern const struct key_choice keys_pool_modes[];
 
 /* The row of this name, or NULL. */
 const struct key *keys_find(enum key_scope scope, const char *name);
-/* What the operator may have meant: the nearest name of the scope, or NULL when none is near. */
-const char *keys_nearest(enum key_scope scope, const char *name);
 /* The nearest of some words, or NULL when none is near. */
 const char *keys_nearest_word(const char *const *words, size_t words_n, const char *name);
-/* Whose key it is elsewhere ("a [users] line"), or NULL: it is nobody's. */
-const char *keys_elsewhere(enum key_scope not_here, const char *name);
+/* What to tell whoever wrote a name the scope has not: the nearest one, or where it belongs. */
+void keys_explain_unknown(enum key_scope scope, const char *name, struct err *err);
 
 /* Sets every field of the scope's struct to its default. */
 void keys_defaults(enum key_scope scope, void *base);
