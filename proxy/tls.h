@@ -18,9 +18,11 @@
 
 enum {
     TLS_NAME_BYTES = 80,      /* of tls_describe() */
-    TLS_SESSIONS_MAX = 256,   /* hosts whose session is kept, per context */
     TLS_CLIENT_CACHE_N = 4096 /* sessions of clients that cannot do tickets */
 };
+
+/* The one protocol we speak over TLS, in ALPN's form: length, name. */
+#define TLS_ALPN "\012postgresql"
 
 /* For clients. *out is NULL when client_tls_sslmode is disable. */
 MUST_USE bool tls_client_ctx(const struct config_globals *g, SSL_CTX **out, struct err *err);
@@ -41,6 +43,8 @@ MUST_USE SSL *tls_connect_new(SSL_CTX *ctx, const char *host, uint16_t port,
 bool tls_error(SSL *ssl, const char *what, struct err *err);
 /* "TLSv1.3/TLS_AES_256_GCM_SHA384"; "" before the handshake is done. Returns at. */
 const char *tls_describe(SSL *ssl, char at[TLS_NAME_BYTES]);
+/* The client named our protocol in its handshake: a must when it did not ask with SSLRequest. */
+MUST_USE bool tls_has_alpn(SSL *ssl);
 /* Common name of the peer's verified certificate. False: none, or one with a NUL in it. */
 MUST_USE bool tls_peer_name(SSL *ssl, char *at, size_t n);
 /* tls-server-end-point (RFC 5929) of our certificate, when we are the TLS server, or the peer's.
