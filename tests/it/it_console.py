@@ -372,7 +372,7 @@ def check_is_content_with_a_good_file(t):
     same(status, 0, f"exit status ({out}{said})")
     second = weir.dir / "second.ini"
     second.write_text("[pgweir]\ndefault_pool_size = 7\n[class reports]\npriority = 5\n"
-                      "match.application_name = report*\n")
+                      "match = application_name:report*\n")
     status, out, said = run_binary(t, "--check", weir.ini, second)
     same(status, 0, f"exit status with two files ({out}{said})")
 
