@@ -160,9 +160,11 @@ static bool is_nonce(struct view v)
     return true;
 }
 
+/* No message is empty, holds a NUL, or announces one more attribute and ends. */
 static bool is_message(struct view v)
 {
-    return !v.bad && v.n > 0 && v.n <= SCRAM_MESSAGE_MAX && !memchr(v.at, 0, v.n);
+    return !v.bad && v.n > 0 && v.n <= SCRAM_MESSAGE_MAX && !memchr(v.at, 0, v.n) &&
+           v.at[v.n - 1] != ',';
 }
 
 /* ---- keys -------------------------------------------------------------------------------- */
