@@ -1,8 +1,10 @@
 /* Names of servers into addresses, without a loop ever waiting.
  *
- * One thread calls getaddrinfo() (so nsswitch.conf and /etc/hosts hold) and answers by letter to
- * the loop that asked. Answers are kept for dns_max_ttl, failures for dns_nxdomain_ttl. Asks for
- * the same name share one look-up. Numeric addresses and Unix sockets are answered at once.
+ * A few threads call getaddrinfo() (so nsswitch.conf and /etc/hosts hold) and answer by letter to
+ * the loop that asked; more than one, so that a name whose DNS servers are silent does not keep the
+ * others waiting. Answers are kept for dns_max_ttl, failures for dns_nxdomain_ttl. Asks for the
+ * same name share one look-up. Where the DNS itself fails for a while, the former answer serves on.
+ * Numeric addresses and Unix sockets are answered at once.
  *
  * An ask is made by dns_ask_new(), and dropped by its owner, at any time, with dns_ask_drop(): one
  * that is still out is only marked, and frees itself when its letter is opened. */
@@ -17,7 +19,7 @@
 enum {
     DNS_ADDRS_MAX = 8,    /* of one name; more are cut off */
     DNS_HOST_MAX = 255,   /* bytes of a name or path */
-    DNS_NAMES_MAX = 1024, /* names known or being asked for */
+    DNS_NAMES_MAX = 256,  /* names known or being asked for; the least used makes room */
     DNS_ASKS_MAX = 65536, /* asks that wait for an answer */
 };
 
@@ -41,7 +43,7 @@ struct dns_ask {
     struct dns_ask *next;
     struct worker *worker;
     uint16_t port;
-    bool out, dropped;
+    bool out, dropped, bad_host;
     char host[DNS_HOST_MAX + 1];
 };
 
@@ -64,8 +66,8 @@ MUST_USE struct dns_ask *dns_ask_new(const char *host, uint16_t port);
 MUST_USE enum dns_verdict dns_resolve(struct dns *d, struct worker *w, struct dns_ask *ask);
 /* From the loop it was resolved in; clears the pointer. done() will not be called any more. */
 void dns_ask_drop(struct dns_ask **ask);
-/* Stops the thread (a getaddrinfo() that hangs is left behind). Asks that are out are not answered
- * any more; loops that are still to open letters must have been stopped before. */
+/* When no loop runs any more. Asks that are out will not be answered; their owners drop them as
+ * ever. A getaddrinfo() that hangs is not waited for: its thread tidies up behind itself. */
 void dns_close(struct dns **d);
 
 struct dns_counts { /* for SHOW LISTS */
@@ -73,7 +75,7 @@ struct dns_counts { /* for SHOW LISTS */
     uint64_t lookups_n, failures_n;
 };
 void dns_counts(struct dns *d, struct dns_counts *out);
-/* For SHOW DNS_HOSTS: calls row for each name known, under no lock. */
+/* For SHOW DNS_HOSTS: calls row for each name known, with no lock held. ttl_us: what is left. */
 void dns_rows(struct dns *d,
               void (*row)(void *arg, const char *host, uint64_t ttl_us,
                           const struct dns_addr *addrs, uint32_t addrs_n),
