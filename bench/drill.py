@@ -27,6 +27,7 @@ import time
 from pathlib import Path
 
 import lab
+import storm
 from lab import say
 
 APP_CONNECTIONS_N = 10  # as HikariCP has unless told; both poolers allow 20: no arm queues by design
@@ -318,8 +319,8 @@ def draw(results, out):
 
     def lines(column):
         return ", \\\n  ".join(
-            f"'{out / (r['arm'] + '.csv')}' using 'i':'{column}' with lines lw 2 lc {i + 1} "
-            f"title '{TITLES[r['arm']]}'".replace("'i'", "'t'")
+            f"'{out / (r['arm'] + '.csv')}' using 't':'{column}' with lines lw 2 lc {i + 1} "
+            f"title '{TITLES[r['arm']]}'"
             for i, r in enumerate(results))
 
     script = f"""
@@ -385,7 +386,7 @@ def main():
     out = lab.OUT / "drill"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    arms, results = choose_arms(), []
+    arms, results, storms = choose_arms(), [], []
     pg = lab.open_cluster(CPUS[0])
     try:
         rate = calibrate(pg, out)
@@ -393,6 +394,8 @@ def main():
             say(f"{TITLES[arm]}: {sum(SECONDS.values())} s")
             results.append(run_arm(arm, pg, out, rate))
             write_arm_csv(results[-1], out)
+        if not lab.QUICK and not os.environ.get("ARMS"):
+            storms = storm.run(pg, out)
     finally:
         pg.stop()
     rows = list(summary_rows(results))
@@ -401,8 +404,8 @@ def main():
         writer.writeheader()
         writer.writerows(rows)
     draw(results, out)
-    verdicts = list(judge(results))
-    report = table(rows) + "\n\n" + "\n".join(
+    verdicts = list(judge(results)) + list(storm.judge(storms))
+    report = table(rows) + "\n\n" + storm.report(storms) + "\n" + "\n".join(
         f"{'ok    ' if holds else 'FAILED'}  {what}: {figures}" for what, holds, figures in verdicts)
     (out / "report.txt").write_text(report + "\n")
     print(report)

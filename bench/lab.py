@@ -327,6 +327,8 @@ def open_cluster(cpus=None):
                   synchronous_commit="off", autovacuum="off", max_wal_size="4GB")
     pg.start(cpus)
     with pg.session() as control:
+        control.ask("ALTER SYSTEM RESET ALL")  # what a bench that was killed may have left
+        control.ask("SELECT pg_reload_conf()")
         if not control.ask(f"SELECT 1 FROM pg_database WHERE datname = '{DATABASE}'"):
             for role in ("app", "backup"):
                 control.ask(f"CREATE ROLE {role} LOGIN PASSWORD '{role}'")
