@@ -267,6 +267,12 @@ static bool load_users(struct build *b)
     if (!*path)
         return true;
     FILE *file = ini_open(b->input->source, path);
+    if (!file && errno == ENOENT && !b->input->old) {
+        /* As PgBouncer: it starts and lets nobody in. At a reload it would throw everybody out. */
+        report_warning(b->report, check_place_of(b->cfg, "auth_file"),
+                       "auth_file \"%.200s\" does not exist", path);
+        return true;
+    }
     if (!file)
         return report_error(b->report, check_place_of(b->cfg, "auth_file"),
                             "cannot open auth_file \"%.200s\": %s", path, strerror(errno));
