@@ -27,6 +27,15 @@ enum auth_verdict {
     AUTH_FAILED, /* send err as FATAL and close */
 };
 
+/* auth.c's own: what the next message must be. */
+enum auth_step {
+    AUTH_STEP_DONE, /* none is expected any more */
+    AUTH_STEP_PLAIN,
+    AUTH_STEP_MD5,
+    AUTH_STEP_SASL_FIRST, /* the mechanism and the client-first-message */
+    AUTH_STEP_SASL_FINAL,
+};
+
 struct auth_opts {
     enum config_auth_type type; /* any, trust, plain, md5, scram-sha-256, cert */
     const char *user;
@@ -35,8 +44,9 @@ struct auth_opts {
     const struct scram_binding *binding; /* of our certificate, over TLS; else NULL */
     const uint8_t *process_key;          /* SCRAM_KEY_BYTES, the same for the process's life */
     uint32_t scram_iterations;           /* of secrets made here, real or mock */
-    bool unknown_as_scram; /* with md5: what a user nobody knows is asked for. Set it where most
-                            * secrets are SCRAM's, so that he is asked for the same */
+    bool unknown_as_scram; /* with md5 and plain: a user nobody knows is treated as if his secret
+                            * was SCRAM's. Set it where most secrets are, so that he does not stand
+                            * out */
     const uint8_t *random; /* AUTH_RANDOM_BYTES fresh ones, from getrandom() */
 };
 
@@ -45,12 +55,13 @@ struct auth {
     struct scram_keys keys; /* after AUTH_OK by SCRAM: to log in to a server with the same stored
                              * secret. Else iterations is 0 */
     /* its own */
-    uint8_t step; /* enum step in auth.c */
-    bool doomed;  /* no answer is right: unknown user, or a secret that does not fit the method */
+    enum auth_step step;
+    bool doomed;      /* no answer is right: unknown user, or a secret no answer can fit */
+    bool check_scram; /* a password in clear is checked against scram.secret */
     bool plus_offered;
     char user[CONFIG_USER_NAME_MAX + 1];
     char secret[USERS_SECRET_MAX + 1];
-    uint8_t md5_salt[4], nonce[SCRAM_NONCE_BYTES];
+    uint8_t md5_salt[4], nonce[SCRAM_NONCE_BYTES], process_key[SCRAM_KEY_BYTES];
     struct scram_server scram;
 };
 
