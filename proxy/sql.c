@@ -197,6 +197,8 @@ static void set_config_step(struct scan *s, enum token token, enum sql_word word
 {
     struct set_config *call = &s->set_config;
 
+    if (word == WORD_SET_CONFIG)
+        return; /* notice() has just begun the call */
     if (call->state == SET_CONFIG_NAME) {
         call->state = token == TOKEN_OPEN ? SET_CONFIG_ARGS : SET_CONFIG_NONE;
         call->depth = s->depth;
