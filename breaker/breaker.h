@@ -38,10 +38,10 @@ enum breaker_mode {
       BIT(BREAKER_TEST) | BIT(BREAKER_PROBATION) | BIT(BREAKER_THROTTLED) |                        \
           BIT(BREAKER_EXONERATED) | BIT(BREAKER_CLOSED))                                           \
     X(PROBATION, "probation", BIT(BREAKER_THROTTLED) | BIT(BREAKER_CLOSED))                        \
-    X(THROTTLED, "throttled", BIT(BREAKER_THROTTLED) | BIT(BREAKER_OPEN) | BIT(BREAKER_CLOSED))    \
-    X(OPEN, "open",                                                                                \
-      BIT(BREAKER_OPEN) | BIT(BREAKER_THROTTLED) | BIT(BREAKER_CLOSED) | BIT(BREAKER_EXONERATED))  \
-    X(EXONERATED, "exonerated", BIT(BREAKER_CLOSED) | BIT(BREAKER_TEST) | BIT(BREAKER_THROTTLED))
+    X(THROTTLED, "throttled",                                                                      \
+      BIT(BREAKER_THROTTLED) | BIT(BREAKER_OPEN) | BIT(BREAKER_EXONERATED) | BIT(BREAKER_CLOSED))  \
+    X(OPEN, "open", BIT(BREAKER_THROTTLED) | BIT(BREAKER_EXONERATED) | BIT(BREAKER_CLOSED))        \
+    X(EXONERATED, "exonerated", BIT(BREAKER_TEST) | BIT(BREAKER_THROTTLED) | BIT(BREAKER_CLOSED))
 enum breaker_state {
 #define X(state, name, next) BREAKER_##state,
     BREAKER_STATES(X)
