@@ -93,6 +93,17 @@ $(O)/sources: FORCE
 	@printf '%s\n' '$(LIB_SRC)' | cmp -s - $@ || printf '%s\n' '$(LIB_SRC)' >$@
 FORCE:
 
+# Goals that promise to work on a bare machine install what they need before the first compilation.
+DEPS_GROUPS := $(sort $(if $(filter run test it drill bench,$(MAKECMDGOALS)),build run) \
+    $(if $(filter test it,$(MAKECMDGOALS)),test) $(if $(filter drill bench,$(MAKECMDGOALS)),bench))
+.PHONY: deps-of-goals
+deps-of-goals:
+	@$(if $(DEPS_GROUPS),.ci/deps $(DEPS_GROUPS),:)
+$(O)/flags $(O)/fuzz/flags $(O)/sources: | deps-of-goals
+
+deps: ## install the Debian packages for all of this (says which and why; sudo where not root)
+	.ci/deps build run test bench
+
 # ---- rules ---------------------------------------------------------------------------------------
 $(O)/obj/%.o: %.c $(O)/flags
 	@mkdir -p $(@D)
@@ -141,6 +152,21 @@ fuzz: fuzz-build ## run each fuzz target for FUZZ_TIME seconds (60); new inputs 
 	    $$t -max_total_time=$(FUZZ_TIME) -timeout=10 -rss_limit_mb=1024 -print_final_stats=0 \
 	        -verbosity=0 -artifact_prefix=$(O)/corpus/ $(O)/corpus/$$name $$seeds; \
 	done
+
+it: $(O)/pgweir ## run the integration tests (CASES='pattern...' for some)
+	$(PYTHON) tests/it/run.py --bin $(O)/pgweir $(if $(SAN),--small) $(CASES)
+
+test: deps-of-goals ## build and run everything that decides whether the tree is good
+	O=$(O) $(PYTHON) tests/all.py
+
+lint: ## format, clang-tidy, layers, house rules
+	O=$(O) $(PYTHON) tests/lint.py
+
+format: ## let clang-format rewrite all C files
+	clang-format -i $(wildcard $(addsuffix /*.[ch],breaker pool config proxy bench tests tests/sim tests/fuzz))
+
+run: $(O)/pgweir ## serve a scratch PostgreSQL, or the one of PGHOST or DATABASE, until Ctrl-C
+	@O=$(O) proxy/run.sh
 
 bench: $(O)/pgweir $(BENCH_BIN) ## CPU, system calls, memory and logins beside Debian's pgbouncer
 	O=$(O) $(PYTHON) bench/bench.py

@@ -321,7 +321,7 @@ class Weir:
     def start(self):
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                ["setsid", *self.prefix, *as_postgres(), "setpriv", "--pdeathsig", "QUIT",
+                ["setsid", *self.prefix, *as_postgres(), "setpriv", "--pdeathsig", "KILL",
                  self.t.binary, *self.args, self.ini], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
         def listens():
