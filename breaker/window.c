@@ -9,9 +9,11 @@
 
 static void hist_add(struct window_hist *h, double bucket)
 {
-    int i = bucket > 0 ? (int)bucket : 0;
-    if (i >= WINDOW_BUCKETS)
+    int i = 0;
+    if (bucket >= WINDOW_BUCKETS)
         i = WINDOW_BUCKETS - 1;
+    else if (bucket > 0)
+        i = (int)bucket;
     h->at[i]++;
     h->n++;
 }

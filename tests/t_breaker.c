@@ -1,90 +1,8 @@
-/* The estimator and the latency breaker: warm-up, each row of the state table, and the defects that
- * simulation found in earlier designs, so that none comes back.
- *
- * Two ways to drive them: step() hands the breaker a pressure of our choice; the world below is a
- * database in a nutshell, whose latencies follow the bulk readers the breaker lets in. */
+/* The latency breaker: each row of the state table, the defects that simulation found in earlier
+ * designs, so that none comes back, modes, words, and random lives. */
 #include "breaker/breaker.c"
 
-#include "breaker/estimator.c"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-
-#include <cmocka.h>
-
-enum { BACKUP, BULK, CLASSES };
-
-static struct estimator estimator;
-static struct breaker breaker;
-static struct breaker_use use[CLASSES];
-static uint64_t now_us;
-static uint64_t random_state;
-
-static double uniform(void)
-{
-    random_state = random_state * 6364136223846793005u + 1442695040888963407u;
-    return (double)(random_state >> 11) * 0x1p-53;
-}
-
-static struct breaker_opts breaker_defaults(void)
-{
-    struct breaker_opts opts;
-    breaker_opts_defaults(&opts);
-    assert_true(breaker_opts_check(&opts, NULL));
-    return opts;
-}
-
-static struct estimator_opts estimator_defaults(void)
-{
-    struct estimator_opts opts;
-    estimator_opts_defaults(&opts);
-    assert_true(estimator_opts_check(&opts, NULL));
-    return opts;
-}
-
-/* Both classes enforced; paced and cancelled as asked. */
-static void fresh(bool paced, bool cancelled)
-{
-    struct breaker_opts opts = breaker_defaults();
-    struct estimator_opts eopts = estimator_defaults();
-    opts.limit.jitter = 0;
-    struct breaker_class_opts classes[CLASSES] = {
-        {.name = "backup", .mode = BREAKER_ENFORCE, .trickle_bytes_per_s = 1 << 20},
-        {.name = "bulk", .mode = BREAKER_ENFORCE, .trickle_bytes_per_s = 1 << 20},
-    };
-    for (int i = 0; i < CLASSES; i++)
-        classes[i].paced = paced;
-    classes[BULK].cancelled = cancelled;
-    now_us = 500ull * US_PER_S;
-    random_state = 1;
-    estimator_init(&estimator, &eopts, now_us);
-    breaker_init(&breaker, &opts, classes, CLASSES, 99);
-    memset(use, 0, sizeof use);
-    use[BACKUP].cap_n = 8;
-    use[BULK].cap_n = 30;
-}
-
-static void works(int class_i, uint32_t active_n, uint32_t nonstreaming_n)
-{
-    use[class_i].active_n = active_n;
-    use[class_i].nonstreaming_n = nonstreaming_n;
-    use[class_i].bytes_per_s = (active_n - nonstreaming_n) * 10000000ull;
-}
-
-/* One tick at pressure p. */
-static void step(double p)
-{
-    now_us += 100 * US_PER_MS;
-    struct pressure pressure = {.p = p, .p_lat = p, .s50 = p, .s90 = p, .n = 100};
-    breaker_tick(&breaker, &estimator, &pressure, use, now_us);
-}
-
-static void steps(double p, uint32_t n)
-{
-    while (n-- > 0)
-        step(p);
-}
+#include "tests/breaker_world.h"
 
 static double g(int class_i)
 {
@@ -283,23 +201,6 @@ static void test_between_healthy_and_overloaded_nothing_moves(void **state)
 /* ---- the nine defects
  * ---------------------------------------------------------------------------- */
 
-/* Feeds one tick of protected statements: n of them, share of which are slow_us instead of us. */
-static void feed(uint32_t n, uint64_t us, double share, uint64_t slow_us)
-{
-    for (uint32_t i = 0; i < n; i++) {
-        double noise = exp2(uniform() - 0.5);
-        uint64_t service_us =
-            (uint64_t)((uniform() < share ? (double)slow_us : (double)us) * noise);
-        estimator_observe(&estimator, 1 + i % 3, now_us - 1 - service_us % US_PER_MS, service_us);
-    }
-}
-
-static struct pressure judge(const struct estimator_inflight *inflight, size_t inflight_n)
-{
-    estimator_queue_empty(&estimator);
-    return estimator_pressure(&estimator, now_us, inflight, inflight_n, 0);
-}
-
 static void learn_calm(uint32_t seconds, uint32_t n_per_tick)
 {
     for (uint32_t i = 0; i < seconds * 10; i++) {
@@ -488,157 +389,6 @@ static void test_defect_9_noise_near_one_does_not_cut(void **state)
     assert_int_equal(breaker.cuts_n, cuts_n);
     steps(1.1, 12);
     assert_int_equal(breaker.cuts_n, cuts_n + 1); /* lasting: no noise */
-}
-
-/* ---- warm-up
- * ------------------------------------------------------------------------------------- */
-
-/* A second of ticks with statements of `us`; the breaker sees what is in use. */
-static struct pressure run(uint32_t seconds, uint32_t n_per_tick, uint64_t us)
-{
-    struct pressure p = {0};
-    for (uint32_t i = 0; i < seconds * 10; i++) {
-        now_us += 100 * US_PER_MS;
-        feed(n_per_tick, us, 0, 0);
-        p = judge(NULL, 0);
-        breaker_tick(&breaker, &estimator, &p, use, now_us);
-        estimator_tick_end(&estimator, now_us, breaker_calm(&breaker, &p));
-    }
-    return p;
-}
-
-static void test_eight_seconds_of_clean_calm_are_enough(void **state)
-{
-    (void)state;
-    fresh(true, false);
-    assert_true(run(7, 30, 1000).blind);
-    assert_false(run(2, 30, 1000).blind);
-    works(BULK, 24, 0);
-    struct pressure p = run(2, 30, 50000);
-    assert_true(p.p_lat > 1);
-    assert_int_equal(breaker.state, BREAKER_TEST);
-}
-
-static void test_few_samples_are_not_enough(void **state)
-{
-    (void)state;
-    fresh(true, false);
-    assert_true(run(30, 2, 1000).blind); /* 600 */
-    assert_false(run(30, 2, 1000).blind);
-}
-
-static void test_overload_from_the_first_second_is_not_the_norm(void **state)
-{
-    (void)state;
-    fresh(true, false);
-    works(BULK, 24, 0);
-    assert_true(run(39, 30, 50000).blind); /* not clean, and not long enough */
-    works(BULK, 0, 0);
-    run(9, 30, 1000);
-    assert_true(estimator.clean);
-    run(5, 30, 1000);
-    works(BULK, 24, 0);
-    run(2, 30, 50000);
-    assert_int_equal(breaker.state, BREAKER_TEST);
-}
-
-static void test_work_that_never_pauses_gets_the_slow_way(void **state)
-{
-    (void)state;
-    fresh(true, false);
-    works(BACKUP, 1, 0);
-    assert_true(run(39, 30, 1000).blind);
-    assert_false(run(2, 30, 1000).blind);
-    works(BULK, 24, 0);
-    run(2, 30, 50000);
-    assert_int_equal(breaker.state, BREAKER_TEST);
-}
-
-static void test_idle_time_teaches_nothing(void **state)
-{
-    (void)state;
-    fresh(true, false);
-    run(100, 0, 0);
-    assert_true(run(5, 300, 1000).blind); /* 15,000 samples, of five seconds */
-}
-
-static void test_floor_keeps_fast_noise_out(void **state)
-{
-    (void)state;
-    fresh(true, false);
-    run(20, 50, 100);
-    struct pressure p = run(2, 50, 1500); /* 15 times the norm, and still 2 ms */
-    assert_true(p.s50 > 8 && p.p < 0.7);
-}
-
-static void test_own_pause_is_not_the_database(void **state)
-{
-    (void)state;
-    fresh(true, false);
-    run(20, 50, 1000);
-    struct estimator_inflight inflight = {1, now_us};
-    feed(50, 900000, 0, 0);
-    now_us += 900 * US_PER_MS;
-    struct pressure p = judge(&inflight, 1);
-    assert_true(p.lagging && p.p < 0.7);
-    assert_int_equal(breaker_calm(&breaker, &p), ESTIMATOR_DISTURBED);
-    estimator_tick_end(&estimator, now_us, ESTIMATOR_DISTURBED);
-    estimator_observe(&estimator, 1, now_us - 900000, 900000); /* from before: not judged */
-    assert_int_equal(window_slice(&estimator.window, 0)->latency.n, 0);
-}
-
-static void test_standing_queue_is_pressure_without_any_norm(void **state)
-{
-    (void)state;
-    fresh(true, false);
-    struct pressure p = {0};
-    for (int i = 0; i < 12; i++) {
-        now_us += 100 * US_PER_MS;
-        estimator_observe_wait(&estimator, 30 * US_PER_MS);
-        p = estimator_pressure(&estimator, now_us, NULL, 0, 45 * US_PER_MS);
-        estimator_tick_end(&estimator, now_us, ESTIMATOR_DISTURBED);
-    }
-    assert_true(p.blind && p.p == 1.5 && p.p_q == 1.5);
-    estimator_observe_wait(&estimator, 0); /* one got through without waiting */
-    now_us += 100 * US_PER_MS;
-    p = estimator_pressure(&estimator, now_us, NULL, 0, 45 * US_PER_MS);
-    assert_true(p.p == 0);
-}
-
-static void test_restart_teaches_nothing_for_a_while(void **state)
-{
-    (void)state;
-    fresh(true, false);
-    run(20, 50, 1000);
-    double norm = baseline_find(&estimator.baseline, 1)->mean_log2;
-    estimator_settle(&estimator, now_us);
-    run(29, 50, 1300);
-    assert_true(baseline_find(&estimator.baseline, 1)->mean_log2 == norm);
-    run(3, 50, 1300);
-    assert_true(baseline_find(&estimator.baseline, 1)->mean_log2 > norm);
-}
-
-static void test_boiling_frog_is_stopped_by_the_anchor(void **state)
-{
-    (void)state;
-    fresh(true, false);
-    run(60, 30, 2000);
-    for (double us = 2000; us < 40000; us *= 1.0003)
-        run(1, 30, (uint64_t)us);
-    assert_true(estimator.capped_n > 0);
-    assert_true(run(1, 30, 40000).p > 1);
-}
-
-static void test_reset_takes_today_for_normal(void **state)
-{
-    (void)state;
-    fresh(true, false);
-    run(20, 30, 1000);
-    assert_true(run(3, 30, 30000).p > 1);
-    estimator_reset_baseline(&estimator, now_us);
-    run(20, 30, 30000);
-    struct pressure p = run(1, 30, 30000);
-    assert_true(!p.blind && p.p < 0.7);
 }
 
 /* ---- classes that cannot be paced
@@ -900,34 +650,11 @@ static void test_invariants_under_random_pressure(void **state)
         random_life(seed);
 }
 
-static void test_pressure_is_a_number_whatever_comes(void **state)
-{
-    (void)state;
-    fresh(true, false);
-    for (int i = 0; i < 3000; i++) {
-        now_us += (uint64_t)(uniform() * 150) * US_PER_MS;
-        for (int j = 0; j < 20; j++) {
-            uint64_t service_us = (uint64_t)exp2(uniform() * 63);
-            estimator_observe(&estimator, (uint64_t)(uniform() * 6),
-                              (uint64_t)(uniform() * 2 * (double)now_us), service_us);
-        }
-        struct estimator_inflight inflight = {(uint64_t)(uniform() * 6),
-                                              (uint64_t)(uniform() * 2 * (double)now_us)};
-        struct pressure p =
-            estimator_pressure(&estimator, now_us, &inflight, 1, (uint64_t)exp2(uniform() * 50));
-        assert_true(p.p >= 0 && isfinite(p.p));
-        assert_true(isfinite(p.s50) && isfinite(p.s90) && isfinite(p.p99_us));
-        breaker_tick(&breaker, &estimator, &p, use, now_us);
-        estimator_tick_end(&estimator, now_us, (enum estimator_calm)(uniform() * 3));
-    }
-}
-
 static void test_options_that_make_no_sense(void **state)
 {
     (void)state;
     struct err err;
     struct breaker_opts good = breaker_defaults(), bad;
-    struct estimator_opts egood = estimator_defaults(), ebad;
 #define REFUSED(field, value)                                                                      \
     bad = good;                                                                                    \
     bad.field = value;                                                                             \
@@ -938,18 +665,6 @@ static void test_options_that_make_no_sense(void **state)
     REFUSED(trip_ticks_n, 0);
     REFUSED(test_us_min, 9 * US_PER_S);
     REFUSED(limit.floor, 0);
-#undef REFUSED
-#define REFUSED(field, value)                                                                      \
-    ebad = egood;                                                                                  \
-    ebad.field = value;                                                                            \
-    assert_false(estimator_opts_check(&ebad, &err))
-    REFUSED(slow50, 1);
-    REFUSED(lat_floor_us, 0);
-    REFUSED(slices_n_min, WINDOW_SLICES + 1);
-    REFUSED(n_min, 0);
-    REFUSED(rise_us, 0);
-    REFUSED(anchor_cap, 0.9);
-    REFUSED(lag_us, 1000);
 #undef REFUSED
 }
 
@@ -975,17 +690,6 @@ int main(void)
         cmocka_unit_test(test_defect_7_help_is_measured_in_octaves),
         cmocka_unit_test(test_defect_8_severe_pressure_cuts_all_at_once),
         cmocka_unit_test(test_defect_9_noise_near_one_does_not_cut),
-        cmocka_unit_test(test_eight_seconds_of_clean_calm_are_enough),
-        cmocka_unit_test(test_few_samples_are_not_enough),
-        cmocka_unit_test(test_overload_from_the_first_second_is_not_the_norm),
-        cmocka_unit_test(test_work_that_never_pauses_gets_the_slow_way),
-        cmocka_unit_test(test_idle_time_teaches_nothing),
-        cmocka_unit_test(test_floor_keeps_fast_noise_out),
-        cmocka_unit_test(test_own_pause_is_not_the_database),
-        cmocka_unit_test(test_standing_queue_is_pressure_without_any_norm),
-        cmocka_unit_test(test_restart_teaches_nothing_for_a_while),
-        cmocka_unit_test(test_boiling_frog_is_stopped_by_the_anchor),
-        cmocka_unit_test(test_reset_takes_today_for_normal),
         cmocka_unit_test(test_unpaced_work_is_given_time_to_drain),
         cmocka_unit_test(test_unpaced_work_that_outlasts_us_is_judged_later),
         cmocka_unit_test(test_short_unpaced_statements_go_through_probation),
@@ -999,7 +703,6 @@ int main(void)
         cmocka_unit_test(test_words_for_operators_and_clients),
         cmocka_unit_test(test_retry_after_grows_within_bounds),
         cmocka_unit_test(test_invariants_under_random_pressure),
-        cmocka_unit_test(test_pressure_is_a_number_whatever_comes),
         cmocka_unit_test(test_options_that_make_no_sense),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

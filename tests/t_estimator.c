@@ -1,0 +1,206 @@
+/* The estimator: when it may speak, what it learns, what it must not, and what it takes for
+ * pressure.
+ */
+#include "breaker/estimator.c"
+
+#include "tests/breaker_world.h"
+
+/* ---- warm-up
+ * ------------------------------------------------------------------------------------- */
+
+static void test_eight_seconds_of_clean_calm_are_enough(void **state)
+{
+    (void)state;
+    fresh(true, false);
+    assert_true(run(7, 30, 1000).blind);
+    assert_false(run(2, 30, 1000).blind);
+    works(BULK, 24, 0);
+    struct pressure p = run(2, 30, 50000);
+    assert_true(p.p_lat > 1);
+    assert_int_equal(breaker.state, BREAKER_TEST);
+}
+
+static void test_few_samples_are_not_enough(void **state)
+{
+    (void)state;
+    fresh(true, false);
+    assert_true(run(30, 2, 1000).blind); /* 600 */
+    assert_false(run(30, 2, 1000).blind);
+}
+
+static void test_overload_from_the_first_second_is_not_the_norm(void **state)
+{
+    (void)state;
+    fresh(true, false);
+    works(BULK, 24, 0);
+    assert_true(run(39, 30, 50000).blind); /* not clean, and not long enough */
+    works(BULK, 0, 0);
+    run(9, 30, 1000);
+    assert_true(estimator.clean);
+    run(5, 30, 1000);
+    works(BULK, 24, 0);
+    run(2, 30, 50000);
+    assert_int_equal(breaker.state, BREAKER_TEST);
+}
+
+static void test_work_that_never_pauses_gets_the_slow_way(void **state)
+{
+    (void)state;
+    fresh(true, false);
+    works(BACKUP, 1, 0);
+    assert_true(run(39, 30, 1000).blind);
+    assert_false(run(2, 30, 1000).blind);
+    works(BULK, 24, 0);
+    run(2, 30, 50000);
+    assert_int_equal(breaker.state, BREAKER_TEST);
+}
+
+static void test_idle_time_teaches_nothing(void **state)
+{
+    (void)state;
+    fresh(true, false);
+    run(100, 0, 0);
+    assert_true(run(5, 300, 1000).blind); /* 15,000 samples, of five seconds */
+}
+
+static void test_floor_keeps_fast_noise_out(void **state)
+{
+    (void)state;
+    fresh(true, false);
+    run(20, 50, 100);
+    struct pressure p = run(2, 50, 1500); /* 15 times the norm, and still 2 ms */
+    assert_true(p.s50 > 8 && p.p < 0.7);
+}
+
+static void test_own_pause_is_not_the_database(void **state)
+{
+    (void)state;
+    fresh(true, false);
+    run(20, 50, 1000);
+    struct estimator_inflight inflight = {1, now_us};
+    feed(50, 900000, 0, 0);
+    now_us += 900 * US_PER_MS;
+    struct pressure p = judge(&inflight, 1);
+    assert_true(p.lagging && p.p < 0.7);
+    assert_int_equal(breaker_calm(&breaker, &p), ESTIMATOR_DISTURBED);
+    estimator_tick_end(&estimator, now_us, ESTIMATOR_DISTURBED);
+    estimator_observe(&estimator, 1, now_us - 900000, 900000); /* from before: not judged */
+    assert_int_equal(window_slice(&estimator.window, 0)->latency.n, 0);
+}
+
+static void test_standing_queue_is_pressure_without_any_norm(void **state)
+{
+    (void)state;
+    fresh(true, false);
+    struct pressure p = {0};
+    for (int i = 0; i < 12; i++) {
+        now_us += 100 * US_PER_MS;
+        estimator_observe_wait(&estimator, 30 * US_PER_MS);
+        p = estimator_pressure(&estimator, now_us, NULL, 0, 45 * US_PER_MS);
+        estimator_tick_end(&estimator, now_us, ESTIMATOR_DISTURBED);
+    }
+    assert_true(p.blind && p.p == 1.5 && p.p_q == 1.5);
+    estimator_observe_wait(&estimator, 0); /* one got through without waiting */
+    now_us += 100 * US_PER_MS;
+    p = estimator_pressure(&estimator, now_us, NULL, 0, 45 * US_PER_MS);
+    assert_true(p.p == 0);
+}
+
+static void test_restart_teaches_nothing_for_a_while(void **state)
+{
+    (void)state;
+    fresh(true, false);
+    run(20, 50, 1000);
+    double norm = baseline_find(&estimator.baseline, 1)->mean_log2;
+    estimator_settle(&estimator, now_us);
+    run(29, 50, 1300);
+    assert_true(baseline_find(&estimator.baseline, 1)->mean_log2 == norm);
+    run(3, 50, 1300);
+    assert_true(baseline_find(&estimator.baseline, 1)->mean_log2 > norm);
+}
+
+static void test_boiling_frog_is_stopped_by_the_anchor(void **state)
+{
+    (void)state;
+    fresh(true, false);
+    run(60, 30, 2000);
+    for (double us = 2000; us < 40000; us *= 1.0003)
+        run(1, 30, (uint64_t)us);
+    assert_true(estimator.capped_n > 0);
+    assert_true(run(1, 30, 40000).p > 1);
+}
+
+static void test_reset_takes_today_for_normal(void **state)
+{
+    (void)state;
+    fresh(true, false);
+    run(20, 30, 1000);
+    assert_true(run(3, 30, 30000).p > 1);
+    estimator_reset_baseline(&estimator, now_us);
+    run(20, 30, 30000);
+    struct pressure p = run(1, 30, 30000);
+    assert_true(!p.blind && p.p < 0.7);
+}
+
+/* ---- anything at all ------------------------------------------------------------------------------- */
+
+static void test_pressure_is_a_number_whatever_comes(void **state)
+{
+    (void)state;
+    fresh(true, false);
+    for (int i = 0; i < 3000; i++) {
+        now_us += (uint64_t)(uniform() * 150) * US_PER_MS;
+        for (int j = 0; j < 20; j++) {
+            uint64_t service_us = (uint64_t)exp2(uniform() * 63);
+            estimator_observe(&estimator, (uint64_t)(uniform() * 6),
+                              (uint64_t)(uniform() * 2 * (double)now_us), service_us);
+        }
+        struct estimator_inflight inflight = {(uint64_t)(uniform() * 6),
+                                              (uint64_t)(uniform() * 2 * (double)now_us)};
+        struct pressure p =
+            estimator_pressure(&estimator, now_us, &inflight, 1, (uint64_t)exp2(uniform() * 50));
+        assert_true(p.p >= 0 && isfinite(p.p));
+        assert_true(isfinite(p.s50) && isfinite(p.s90) && isfinite(p.p99_us));
+        breaker_tick(&breaker, &estimator, &p, use, now_us);
+        estimator_tick_end(&estimator, now_us, (enum estimator_calm)(uniform() * 3));
+    }
+}
+
+static void test_options_that_make_no_sense(void **state)
+{
+    (void)state;
+    struct err err;
+    struct estimator_opts good = estimator_defaults(), bad;
+#define REFUSED(field, value)                                                                      \
+    bad = good;                                                                                    \
+    bad.field = value;                                                                             \
+    assert_false(estimator_opts_check(&bad, &err))
+    REFUSED(slow50, 1);
+    REFUSED(lat_floor_us, 0);
+    REFUSED(slices_n_min, WINDOW_SLICES + 1);
+    REFUSED(n_min, 0);
+    REFUSED(rise_us, 0);
+    REFUSED(anchor_cap, 0.9);
+    REFUSED(lag_us, 1000);
+#undef REFUSED
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_eight_seconds_of_clean_calm_are_enough),
+        cmocka_unit_test(test_few_samples_are_not_enough),
+        cmocka_unit_test(test_overload_from_the_first_second_is_not_the_norm),
+        cmocka_unit_test(test_work_that_never_pauses_gets_the_slow_way),
+        cmocka_unit_test(test_idle_time_teaches_nothing),
+        cmocka_unit_test(test_floor_keeps_fast_noise_out),
+        cmocka_unit_test(test_own_pause_is_not_the_database),
+        cmocka_unit_test(test_standing_queue_is_pressure_without_any_norm),
+        cmocka_unit_test(test_restart_teaches_nothing_for_a_while),
+        cmocka_unit_test(test_boiling_frog_is_stopped_by_the_anchor),
+        cmocka_unit_test(test_reset_takes_today_for_normal),
+        cmocka_unit_test(test_pressure_is_a_number_whatever_comes),
+        cmocka_unit_test(test_options_that_make_no_sense),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
