@@ -150,13 +150,13 @@ def cpu_ns(pid):
 
 
 def rss_kb(pid):
-    """Resident kilobytes that are the process's own (a shared library's pages are not)."""
+    """Resident kilobytes, all of them."""
     fields = {}
     with open(f"/proc/{pid}/status", encoding="ascii") as f:
         for line in f:
             name, _, value = line.partition(":")
             fields[name] = value
-    return int(fields["RssAnon"].split()[0])
+    return int(fields["VmRSS"].split()[0])
 
 
 # ---- a session, for control and consoles --------------------------------------------------------
@@ -412,8 +412,9 @@ class Pooler:
         return Session(self.port, database="pgbouncer")
 
     def stop(self):
-        """Ends it; its exit status, which must be 0 of a healthy one."""
-        status = stop(self.process, signal.SIGQUIT)
+        """Ends it; its exit status, which must be 0 of a healthy one. To PgBouncer before 1.23,
+        TERM means at once what QUIT means since."""
+        status = stop(self.process, signal.SIGQUIT if self.is_weir else signal.SIGTERM)
         shutil.rmtree(self.dir, ignore_errors=True)
         return status
 
