@@ -110,6 +110,7 @@ struct pool_waiter {
     uint64_t since_us; /* joined the queue */
     bool queued;       /* under upstream's lock, like all below */
     bool parked;       /* its address has all it may have: in that one's list, not in the pool's */
+    uint64_t due_us;   /* when it is refused; 0: never */
     uint16_t due_slot_i;
     struct pool_waiter *prev, *next;         /* lane, or address */
     struct pool_waiter *all_prev, *all_next; /* class and key, in order of arrival */

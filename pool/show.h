@@ -1,8 +1,8 @@
 /* Copies of what is counted, for SHOW and for metrics. Each call takes the upstream's lock once for
  * the time of a copy; nothing points back into a pool but names, which live as long as it does.
  */
-#ifndef POOL_STATS_H
-#define POOL_STATS_H
+#ifndef POOL_SHOW_H
+#define POOL_SHOW_H
 
 #include "breaker/breaker.h"
 #include "breaker/error_breaker.h"
@@ -11,7 +11,7 @@
 
 enum {
     POOL_REFUSALS_N = POOL_REFUSED_SHUTDOWN + 1,
-    STATS_WAIT_BUCKETS = 32, /* bucket i: waits below 2^i us; the last one: all longer */
+    SHOW_WAIT_BUCKETS = 32, /* bucket i: waits below 2^i us; the last one: all longer */
 };
 
 struct pool_stats {
@@ -47,7 +47,7 @@ struct class_stats {
     /* totals */
     uint64_t granted_n, granted_at_once_n, left_n, bytes_n, lease_us, wait_us, wait_us_max;
     uint64_t refused_n[POOL_REFUSALS_N];
-    uint64_t wait_n[STATS_WAIT_BUCKETS]; /* of the granted, those at once in bucket 0 */
+    uint64_t wait_n[SHOW_WAIT_BUCKETS]; /* of the granted, those at once in bucket 0 */
 };
 
 struct upstream_stats {
@@ -68,13 +68,12 @@ struct upstream_stats {
     uint64_t tick_late_n; /* ticks that came too late to judge by */
 };
 
-void stats_pool(struct pool *p, uint64_t now_us, struct pool_stats *out);
-void stats_class(struct upstream *u, uint8_t class_i, uint64_t now_us, struct class_stats *out);
-void stats_upstream(struct upstream *u, struct upstream_stats *out);
+void show_pool(struct pool *p, uint64_t now_us, struct pool_stats *out);
+void show_class(struct upstream *u, uint8_t class_i, uint64_t now_us, struct class_stats *out);
+void show_upstream(struct upstream *u, struct upstream_stats *out);
 /* The next transition of the latency breaker after *cursor (0 at first), for the log. False: none.
  * Those that were overwritten meanwhile are skipped. */
-MUST_USE bool stats_transition(struct upstream *u, uint32_t *cursor,
-                               struct breaker_transition *out);
-const char *stats_refusal_name(enum pool_refusal refusal);
+MUST_USE bool show_transition(struct upstream *u, uint32_t *cursor, struct breaker_transition *out);
+const char *show_refusal_name(enum pool_refusal refusal);
 
 #endif

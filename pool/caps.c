@@ -1,0 +1,98 @@
+/* Counted limits. See caps.h for what is counted, and by whom. */
+#include "pool/caps.h"
+
+bool cap_take(struct cap *c)
+{
+    uint32_t used = atomic_load_explicit(&c->used_n, memory_order_relaxed);
+
+    do {
+        uint32_t max = cap_max(c);
+        if (max != 0 && used >= max)
+            return false;
+        must(used < UINT32_MAX);
+    } while (!atomic_compare_exchange_weak_explicit(&c->used_n, &used, used + 1,
+                                                    memory_order_acq_rel, memory_order_relaxed));
+    return true;
+}
+
+void cap_give(struct cap *c)
+{
+    uint32_t before = atomic_fetch_sub_explicit(&c->used_n, 1, memory_order_acq_rel);
+
+    must(before > 0);
+}
+
+uint32_t caps_take(struct cap *const *caps, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        if (!cap_take(caps[i])) {
+            caps_give(caps, i);
+            return i;
+        }
+    }
+    return n;
+}
+
+void caps_give(struct cap *const *caps, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        cap_give(caps[i]);
+}
+
+static inline uint32_t kept(const struct shares_class *c)
+{
+    return c->leased_n > c->reserved_n ? c->leased_n : c->reserved_n;
+}
+
+void shares_set_whole(struct shares *s, uint32_t whole_n)
+{
+    s->whole_n = whole_n;
+}
+
+void shares_set_class(struct shares *s, uint8_t class_i, uint32_t reserved_n, uint32_t max_n)
+{
+    must(class_i < CLASSES_MAX);
+    struct shares_class *c = &s->at[class_i];
+
+    must(s->kept_n >= kept(c));
+    s->kept_n -= kept(c);
+    c->reserved_n = reserved_n;
+    c->max_n = max_n;
+    s->kept_n += kept(c);
+}
+
+bool shares_allow(const struct shares *s, uint8_t class_i, uint32_t coming_n)
+{
+    must(class_i < CLASSES_MAX);
+    const struct shares_class *c = &s->at[class_i];
+    uint64_t has = (uint64_t)c->leased_n + coming_n;
+
+    if (has >= c->max_n)
+        return false;
+    if (s->whole_n == 0 || has < c->reserved_n)
+        return true;
+    return has + (s->kept_n - kept(c)) < s->whole_n;
+}
+
+void shares_lease(struct shares *s, uint8_t class_i)
+{
+    must(class_i < CLASSES_MAX);
+    struct shares_class *c = &s->at[class_i];
+
+    s->kept_n -= kept(c);
+    c->leased_n++;
+    s->leased_n++;
+    s->kept_n += kept(c);
+}
+
+void shares_unlease(struct shares *s, uint8_t class_i)
+{
+    must(class_i < CLASSES_MAX);
+    struct shares_class *c = &s->at[class_i];
+
+    must(c->leased_n > 0 && s->leased_n >= c->leased_n);
+    s->kept_n -= kept(c);
+    c->leased_n--;
+    s->leased_n--;
+    s->kept_n += kept(c);
+}

@@ -1,0 +1,158 @@
+/* Copies for SHOW and metrics. See show.h. */
+#include "pool/show.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "pool/state.h"
+
+void show_pool(struct pool *p, uint64_t now_us, struct pool_stats *out)
+{
+    struct upstream *u = p->upstream;
+
+    *out = (struct pool_stats){.database = p->database,
+                               .user = p->user,
+                               .upstream = u,
+                               .replication = p->replication,
+                               .db_used_n = cap_used(p->caps[SCOPE_DATABASE]),
+                               .user_used_n = cap_used(p->caps[SCOPE_USER])};
+    lock_take(&u->lock);
+    out->run = p->run;
+    out->opts = p->opts;
+    out->clients_n = p->clients_all_n;
+    out->waiting_n = p->waiting_n;
+    out->leased_n = p->shares.leased_n;
+    out->idle_n = p->idle_n;
+    out->opening_n = p->opening_n;
+    out->closing_n = p->closing_n;
+    out->down = p->down;
+    out->retry_at_us = p->retry_at_us;
+    out->reserve_open = p->reserve_open;
+    for (uint32_t i = 0; i < u->class_n; i++) {
+        const struct lane *l = p->lanes[i];
+        out->classes[i].clients_n = p->clients_n[i];
+        out->classes[i].waiting_n = l->waiting_n;
+        out->classes[i].leased_n = p->shares.at[i].leased_n;
+        out->classes[i].reserved_n = p->shares.at[i].reserved_n;
+        out->classes[i].max_n = p->shares.at[i].max_n;
+        if (l->waiting_n == 0)
+            continue;
+        uint64_t since_us = queue_lane_since(l);
+        if (since_us < now_us && now_us - since_us > out->maxwait_us)
+            out->maxwait_us = now_us - since_us;
+    }
+    lock_drop(&u->lock);
+}
+
+void show_class(struct upstream *u, uint8_t class_i, uint64_t now_us, struct class_stats *out)
+{
+    *out = (struct class_stats){.g = 1, .rate_bytes_per_s = LIMIT_RATE_NONE};
+    lock_take(&u->lock);
+    must(class_i < u->class_n);
+    const struct tier *tier = &u->tiers[class_i];
+    const struct queue *q = &u->queues[class_i];
+    out->opts = u->classes[class_i];
+    out->clients_n = tier->clients_n;
+    out->queued_n = q->waiting_n;
+    out->active_n = u->shares.at[class_i].leased_n;
+    out->opening_n = u->shares.at[class_i].opening_n;
+    out->reserved_n = u->shares.whole_n == 0 ? 0 : u->shares.at[class_i].reserved_n;
+    out->max_n = out->limit_n = u->shares.at[class_i].max_n;
+    out->held = tier->held;
+    out->limited = tier->limited;
+    if (tier->breaker_i >= 0) {
+        const struct breaker_class *b = &u->breaker.classes[tier->breaker_i];
+        out->g = b->limit.g;
+        out->g_bad = b->limit.g_bad;
+        out->rate_bytes_per_s = b->ask.rate_bytes_per_s;
+        if (tier->limited)
+            out->max_n = b->use.cap_n;
+    }
+    out->bytes_per_s = tier->bytes_per_s;
+    uint64_t since_us = queue_since(q);
+    out->oldest_wait_us = since_us < now_us ? now_us - since_us : 0;
+    out->lifo = q->lifo;
+    out->granted_n = tier->granted_n;
+    out->granted_at_once_n = tier->granted_at_once_n;
+    out->left_n = tier->left_n;
+    out->bytes_n = atomic_load_explicit(&tier->bytes_n, memory_order_relaxed);
+    out->lease_us = tier->lease_us;
+    out->wait_us = tier->wait_us;
+    out->wait_us_max = tier->wait_us_max;
+    memcpy(out->refused_n, tier->refused_n, sizeof(out->refused_n));
+    memcpy(out->wait_n, tier->wait_n, sizeof(out->wait_n));
+    out->wait_n[0] += tier->granted_at_once_n;
+    lock_drop(&u->lock);
+}
+
+void show_upstream(struct upstream *u, struct upstream_stats *out)
+{
+    *out = (struct upstream_stats){.host = u->host, .port = u->port};
+    lock_take(&u->lock);
+    const struct breaker *b = &u->breaker;
+    const struct error_breaker *eb = &u->error_breaker;
+    out->opts = u->opts;
+    out->pools_n = u->pools_n;
+    out->servers_n = u->server_n;
+    out->leased_n = u->shares.leased_n;
+    out->opening_n = u->connecting_n;
+    out->waiting_n = u->waiting_n;
+    out->budget_now_n = cap_max(&u->cap);
+    out->pressure = b->pressure;
+    out->breaker = b->state;
+    out->breaker_since_us = b->state_us;
+    memcpy(out->breaker_why, breaker_last_reason(b), strlen(breaker_last_reason(b)) + 1);
+    out->tests_n = b->tests_n;
+    out->confirmed_n = b->confirmed_n;
+    out->exonerated_n = b->exonerated_n;
+    out->cuts_n = b->cuts_n;
+    out->cancels_n = b->cancels_n;
+    out->error_breaker = eb->state;
+    out->error_since_us = eb->since_us;
+    out->down_since_us = eb->down_since_us;
+    memcpy(out->error_why, eb->why, sizeof(out->error_why));
+    out->opened_n = u->opened_n;
+    out->open_failed_n = u->open_failed_n;
+    out->died_n = u->died_n;
+    out->evicted_n = u->evicted_n;
+    out->ticks_n = u->ticks_n;
+    out->tick_late_n = u->tick_late_n;
+    lock_drop(&u->lock);
+}
+
+bool show_transition(struct upstream *u, uint32_t *cursor, struct breaker_transition *out)
+{
+    lock_take(&u->lock);
+    const struct breaker *b = &u->breaker;
+    uint32_t behind_n = b->transitions_n - *cursor;
+    if (behind_n > BREAKER_TRANSITIONS)
+        *cursor = b->transitions_n - BREAKER_TRANSITIONS;
+    if (behind_n > 0)
+        *out = b->transitions[(*cursor)++ % BREAKER_TRANSITIONS];
+    lock_drop(&u->lock);
+    return behind_n > 0;
+}
+
+const char *show_refusal_name(enum pool_refusal refusal)
+{
+    switch (refusal) {
+    case POOL_REFUSED_NOT:
+        return "none";
+    case POOL_REFUSED_QUEUE_FULL:
+        return "queue_full";
+    case POOL_REFUSED_DEADLINE:
+        return "deadline";
+    case POOL_REFUSED_SHED:
+        return "shed";
+    case POOL_REFUSED_EXPIRED:
+        return "expired";
+    case POOL_REFUSED_DOWN:
+        return "down";
+    case POOL_REFUSED_ADDRESS:
+        return "address";
+    case POOL_REFUSED_SHUTDOWN:
+        return "shutdown";
+    }
+    must(!"a reason of enum pool_refusal");
+    return "";
+}

@@ -1,0 +1,425 @@
+/* The upstream as a whole: its options, its tick, its breakers.
+ *
+ * The tick (every 100 ms, control loop) is where time passes for those who wait: what the data path
+ * decides, it decides from what the last tick left here. It looks at a bounded number of things:
+ * leases (for overdue statements), pools that failed, pools that may need their reserve, scopes
+ * with blocked lanes; never at all pools, clients or waiters.
+ *
+ *     leased servers -> statements in flight -> pressure -> breakers -> rights of the classes
+ *     deadlines, old waiters, hopeless pools -> refusals
+ *     pauses that are over, reserves, budget  -> lanes awake -> dispatch
+ */
+#include "pool/upstream.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <utlist.h>
+
+#include "pool/dispatch.h"
+#include "pool/places.h"
+#include "pool/rights.h"
+#include "pool/state.h"
+
+enum {
+    TICK_LEASES_MAX = 1024,        /* looked at in one tick, in turns where there are more */
+    STREAMING_BYTES = 1 << 20,     /* a result this long ... */
+    STREAMING_QUIET_US = US_PER_S, /* ... with a byte so recent streams: it can be held back */
+    PROBE_POOLS_MAX = 8,           /* pools tried for a place to probe from */
+    FULL_STEP_US = 5 * US_PER_S,   /* after 53300 the budget grows by one so often */
+    FULL_FORGET_N = 16,            /* an unknown budget: forgotten when so far above what is used */
+};
+
+void upstream_opts_defaults(struct upstream_opts *opts)
+{
+    *opts = (struct upstream_opts){.connecting_n = 16};
+}
+
+bool upstream_opts_check(const struct upstream_opts *opts, struct err *err)
+{
+    if (opts->connecting_n == 0)
+        return err_set(err, "F0000", "at least one server must be allowed to connect at a time");
+    return true;
+}
+
+const char *upstream_host(const struct upstream *u)
+{
+    return u->host;
+}
+
+uint16_t upstream_port(const struct upstream *u)
+{
+    return u->port;
+}
+
+static void set_budget(struct upstream *u)
+{
+    uint32_t n = u->opts.budget_n;
+
+    if (u->full_n > 0 && (n == 0 || u->full_n < n))
+        n = u->full_n;
+    atomic_store_explicit(&u->cap.max_n, n, memory_order_relaxed);
+    rights_upstream_all(u);
+}
+
+void upstream_set_opts(struct upstream *u, const struct upstream_opts *opts)
+{
+    must(opts->connecting_n > 0);
+    lock_take(&u->lock);
+    bool capped = u->opts.budget_n > 0;
+    u->opts = *opts;
+    set_budget(u);
+    if (capped != (opts->budget_n > 0)) {
+        struct pool *p;
+        DL_FOREACH(u->pools, p)
+        places_idle_relist(p);
+    }
+    lock_drop(&u->lock);
+}
+
+/* ---- what runs --------------------------------------------------------------------------------
+ */
+
+struct look {
+    uint32_t inflight_n;
+    uint32_t streaming_n[CLASSES_MAX];
+};
+
+static bool streams(const struct pool_server *s, uint64_t now_us)
+{
+    if (atomic_load_explicit(&s->stmt_copy_out, memory_order_relaxed))
+        return true;
+    return atomic_load_explicit(&s->stmt_bytes, memory_order_relaxed) >= STREAMING_BYTES &&
+           atomic_load_explicit(&s->last_byte_us, memory_order_relaxed) + STREAMING_QUIET_US >=
+               now_us;
+}
+
+static void look_at_lease(struct turn *t, struct look *look, const struct pool_server *s)
+{
+    struct upstream *u = t->u;
+    uint64_t started_us = atomic_load_explicit(&s->stmt_started_us, memory_order_relaxed);
+
+    if (u->classes[s->class_i].priority > 0)
+        look->streaming_n[s->class_i] += streams(s, t->now_us);
+    else if (started_us != 0 && look->inflight_n < POOL_INFLIGHT_MAX)
+        u->inflight[look->inflight_n++] = (struct estimator_inflight){
+            .fingerprint = atomic_load_explicit(&s->stmt_fingerprint, memory_order_relaxed),
+            .dispatched_us = started_us,
+        };
+}
+
+static void look_at_leases(struct turn *t, struct look *look)
+{
+    struct pool_server *s = t->u->leased, *first = s;
+    uint32_t n = 0;
+
+    *look = (struct look){0};
+    if (s == NULL)
+        return;
+    do {
+        look_at_lease(t, look, s);
+        s = s->next;
+    } while (s != first && ++n < TICK_LEASES_MAX);
+    t->u->leased = s;
+}
+
+/* The longest wait of a protected client that the database could have shortened. */
+static uint64_t protected_wait(const struct upstream *u, uint64_t now_us)
+{
+    uint64_t longest_us = 0;
+
+    for (uint32_t i = 0; i < u->class_n; i++) {
+        if (u->classes[i].priority > 0 || u->queues[i].waiting_n == 0)
+            continue;
+        uint64_t since_us = queue_since(&u->queues[i]);
+        if (since_us < now_us && now_us - since_us > longest_us)
+            longest_us = now_us - since_us;
+    }
+    return longest_us;
+}
+
+/* Paused, down or parked clients wait for something else than the database's speed. */
+static bool protected_wait_excused(const struct upstream *u)
+{
+    for (uint32_t i = 0; i < u->class_n; i++) {
+        const struct queue *q = &u->queues[i];
+        if (u->classes[i].priority > 0)
+            continue;
+        for (uint64_t mask = q->keys_mask; mask != 0; mask &= mask - 1) {
+            const struct pool_waiter *w = q->keys[__builtin_ctzll(mask)].all;
+            if (w->parked || w->pool->run != POOL_RUNS || w->pool->down)
+                return true;
+        }
+    }
+    return false;
+}
+
+/* ---- breakers ---------------------------------------------------------------------------------
+ */
+
+static void note_rates(struct upstream *u)
+{
+    for (uint32_t i = 0; i < u->class_n; i++) {
+        struct tier *tier = &u->tiers[i];
+        uint64_t bytes_n = atomic_load_explicit(&tier->bytes_n, memory_order_relaxed);
+        uint64_t *slot = &tier->rate_ring[u->ticks_n % POOL_RATE_TICKS];
+        tier->bytes_per_s -= *slot;
+        *slot = bytes_n - tier->bytes_seen_n;
+        tier->bytes_per_s += *slot;
+        tier->bytes_seen_n = bytes_n;
+    }
+}
+
+/* What the class may lease of its own right: what the breaker's g = 1 stands for. */
+static uint32_t own_cap(const struct upstream *u, uint8_t class_i)
+{
+    const struct class_opts *o = &u->classes[class_i];
+    const struct tier *tier = &u->tiers[class_i];
+    uint32_t budget_n = u->opts.budget_n, cap_n = tier->reference_n;
+
+    if (!o->max.percent)
+        return o->max.n;
+    if (budget_n > 0)
+        return class_share_of(o->max, budget_n);
+    if (cap_n < u->queues[class_i].leased_n)
+        cap_n = u->queues[class_i].leased_n;
+    return cap_n == 0 ? 1 : cap_n;
+}
+
+static void tick_breaker(struct turn *t, const struct look *look)
+{
+    struct upstream *u = t->u;
+    struct breaker_use use[CLASSES_MAX] = {{0}};
+    uint64_t wait_us = protected_wait(u, t->now_us);
+
+    if (wait_us == 0 || protected_wait_excused(u)) {
+        wait_us = 0;
+        estimator_queue_empty(&u->estimator);
+    }
+    for (uint32_t i = 0; i < u->breaker.classes_n; i++) {
+        uint8_t c = (uint8_t)u->breaker_order[i];
+        uint32_t active_n = u->queues[c].leased_n, streaming_n = look->streaming_n[c];
+        use[i] = (struct breaker_use){
+            .active_n = active_n,
+            .nonstreaming_n = active_n > streaming_n ? active_n - streaming_n : 0,
+            .queued_n = u->queues[c].waiting_n,
+            .cap_n = own_cap(u, c),
+            .bytes_per_s = u->tiers[c].bytes_per_s,
+        };
+    }
+    struct pressure pressure =
+        estimator_pressure(&u->estimator, t->now_us, u->inflight, look->inflight_n, wait_us);
+    u->tick_late_n += pressure.lagging;
+    if (!u->serving)
+        pressure.lagging = true; /* nobody there: latency blames nobody */
+    breaker_tick(&u->breaker, &u->estimator, &pressure, use, t->now_us);
+    estimator_tick_end(&u->estimator, t->now_us, breaker_calm(&u->breaker, &pressure));
+    for (uint32_t i = 0; i < u->breaker.classes_n; i++) {
+        struct tier *tier = &u->tiers[u->breaker_order[i]];
+        const struct breaker_ask *ask = &u->breaker.classes[i].ask;
+        tier->held = ask->held;
+        tier->limited = ask->limited || ask->held;
+    }
+}
+
+static void tick_error_breaker(struct turn *t)
+{
+    struct upstream *u = t->u;
+    bool served = u->serving;
+
+    if (error_breaker_tick(&u->error_breaker, t->now_us))
+        u->probe_wanted = true;
+    u->serving = u->error_breaker.state != ERROR_BREAKER_OPEN &&
+                 u->error_breaker.state != ERROR_BREAKER_HALF_OPEN;
+    u->passes_sheddable = error_breaker_passes(&u->error_breaker, false, t->now_us);
+    if (u->serving && !served) {
+        u->serving_since_us = t->now_us;
+        estimator_settle(&u->estimator, t->now_us);
+    }
+    if (u->error_breaker.state == ERROR_BREAKER_CLOSED ||
+        u->error_breaker.state == ERROR_BREAKER_RAMP)
+        u->probe_wanted = false; /* answered by other means */
+}
+
+/* ---- what comes back with time ------------------------------------------------------------------
+ */
+
+static void tick_budget(struct upstream *u, uint64_t now_us)
+{
+    if (u->full_n == 0 || now_us < u->full_until_us)
+        return;
+    u->full_until_us = now_us + FULL_STEP_US;
+    u->full_n++;
+    bool forget = u->opts.budget_n > 0 ? u->full_n >= u->opts.budget_n
+                                       : u->full_n >= u->server_n + FULL_FORGET_N;
+    if (forget)
+        u->full_n = 0;
+    set_budget(u);
+}
+
+/* An attempt of our own where no lane asks for one: somebody was refused meanwhile, or the error
+ * breaker wants to know. */
+static void open_unasked(struct turn *t, struct pool *p)
+{
+    struct upstream *u = t->u;
+
+    if (p->run != POOL_RUNS || p->opening_n > 0 || p->server_n >= rights_pool_size(p) ||
+        !turn_has_room(t) || places_take(p) != POOL_SCOPES)
+        return;
+    if (++u->open_worker >= u->worker_n || u->open_worker < u->worker_first_i)
+        u->open_worker = u->worker_first_i;
+    p->wanted = false;
+    places_open(t, p, CLASSES_MAX, u->open_worker);
+}
+
+static void tick_down(struct turn *t)
+{
+    struct upstream *u = t->u;
+    uint32_t n = 0;
+
+    for (struct pool *p = u->down; p != NULL && n < POOL_SWEEP_MAX; n++) {
+        struct pool *next = p->down_next;
+        DL_DELETE2(u->down, p, down_prev, down_next);
+        DL_APPEND2(u->down, p, down_prev, down_next);
+        dispatch_add_chore(p, POOL_CHORE_REFUSE);
+        bool due = t->now_us >= p->retry_at_us;
+        if (due && p->waiting_n > 0)
+            places_wake_pool(p);
+        else if (due && p->wanted && p->clients_all_n > 0 && u->connecting_n < rights_connecting(u))
+            open_unasked(t, p);
+        p = next;
+    }
+}
+
+/* The error breaker's question, where no waiting lane has asked it on the way. */
+static void tick_probe(struct turn *t)
+{
+    struct upstream *u = t->u;
+    uint32_t n = 0;
+
+    if (!u->probe_wanted)
+        return;
+    if (u->opening_last != NULL && u->opening_last->opening_n > 0) {
+        u->probing = u->opening_last; /* an attempt is under way: its answer is as good */
+        u->probe_wanted = false;
+        return;
+    }
+    for (struct pool *p = u->down; p != NULL && u->probe_wanted && n < PROBE_POOLS_MAX; n++) {
+        open_unasked(t, p);
+        p = p->down_next;
+    }
+    for (struct pool *p = u->pools; p != NULL && u->probe_wanted && n < 2 * PROBE_POOLS_MAX; n++) {
+        open_unasked(t, p);
+        p = p->next;
+    }
+    /* No place to ask from, because all are taken; and one of those has just worked. */
+    if (u->probe_wanted && u->error_breaker.alive_us + US_PER_S > t->now_us) {
+        u->probe_wanted = false;
+        error_breaker_probe_done(&u->error_breaker, true, t->now_us);
+    }
+}
+
+static void tick_reserves(struct turn *t)
+{
+    struct upstream *u = t->u;
+    struct pool *p, *next;
+    uint32_t n = 0;
+
+    DL_FOREACH_SAFE2(u->spare, p, next, spare_next)
+    {
+        uint64_t oldest_us = UINT64_MAX;
+        if (n++ == POOL_SWEEP_MAX)
+            break;
+        for (uint32_t mask = p->lanes_mask; mask != 0; mask &= mask - 1) {
+            uint64_t since_us = queue_lane_since(p->lanes[__builtin_ctz(mask)]);
+            oldest_us = since_us < oldest_us ? since_us : oldest_us;
+        }
+        bool open = oldest_us != UINT64_MAX && t->now_us >= oldest_us + p->opts.reserve_after_us;
+        bool used = p->opts.size_n > 0 && p->server_n > p->opts.size_n;
+        if (open != p->reserve_open && (open || !used)) {
+            p->reserve_open = open;
+            rights_pool_all(p);
+            places_wake_pool(p);
+        }
+        if (p->waiting_n == 0 && !p->reserve_open) {
+            p->spare = false;
+            DL_DELETE2(u->spare, p, spare_prev, spare_next);
+        }
+    }
+}
+
+void pool_tick(struct upstream *u, uint64_t now_us, struct pool_actions *actions)
+{
+    struct turn t = {.u = u, .now_us = now_us, .actions = actions};
+    struct look look;
+
+    actions->n = 0;
+    actions->more = false;
+    lock_take(&u->lock);
+    u->ticks_n++;
+    look_at_leases(&t, &look);
+    note_rates(u);
+    tick_error_breaker(&t);
+    tick_breaker(&t, &look);
+    tick_budget(u, now_us);
+    rights_upstream_all(u);
+    for (uint32_t i = 0; i < u->class_n; i++)
+        queue_tick(&u->queues[i], u->serving_since_us, now_us);
+    tick_down(&t);
+    tick_reserves(&t);
+    dispatch_chores(&t);
+    dispatch_run(&t, NULL);
+    dispatch_wake_all(&t);
+    tick_probe(&t);
+    lock_drop(&u->lock);
+}
+
+/* ---- for people -------------------------------------------------------------------------------
+ */
+
+const char *upstream_explain(struct upstream *u, uint8_t class_i, uint64_t now_us, char *buf,
+                             size_t buf_bytes)
+{
+    must(buf_bytes > 0);
+    lock_take(&u->lock);
+    must(class_i < u->class_n);
+    struct breaker *b = &u->breaker;
+    int breaker_i = u->tiers[class_i].breaker_i;
+    buf[0] = '\0';
+    if (!u->serving)
+        snprintf(buf, buf_bytes, "error breaker %s: %s",
+                 error_breaker_state_name(u->error_breaker.state), u->error_breaker.why);
+    else if (breaker_i >= 0)
+        (void)breaker_explain(b, (uint32_t)breaker_i, now_us, buf, buf_bytes);
+    lock_drop(&u->lock);
+    return buf;
+}
+
+uint64_t upstream_retry_after_us(struct upstream *u, uint64_t now_us)
+{
+    lock_take(&u->lock);
+    uint64_t us = breaker_retry_after_us(&u->breaker, now_us, (uint32_t)now_us);
+    lock_drop(&u->lock);
+    return us;
+}
+
+void upstream_trip(struct upstream *u, uint8_t class_i, uint64_t now_us)
+{
+    lock_take(&u->lock);
+    if (class_i < u->class_n && u->tiers[class_i].breaker_i >= 0)
+        breaker_trip(&u->breaker, (uint32_t)u->tiers[class_i].breaker_i, now_us);
+    lock_drop(&u->lock);
+}
+
+void upstream_release(struct upstream *u, uint64_t now_us)
+{
+    lock_take(&u->lock);
+    breaker_release(&u->breaker, &u->estimator, now_us);
+    lock_drop(&u->lock);
+}
+
+void upstream_reset_baseline(struct upstream *u, uint64_t now_us)
+{
+    lock_take(&u->lock);
+    estimator_reset_baseline(&u->estimator, now_us);
+    lock_drop(&u->lock);
+}
