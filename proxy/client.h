@@ -18,6 +18,7 @@
 #include "proxy/listen_peer.h"
 #include "proxy/net.h"
 #include "proxy/prep.h"
+#include "proxy/view.h"
 
 #define CLIENT_STATES(X)                                                                           \
     X(HELLO, "login",                                                                              \
@@ -37,10 +38,20 @@ enum client_state {
 #undef X
 };
 
+enum client_refusal { CLIENT_REFUSAL_NONE, CLIENT_REFUSAL_POOL, CLIENT_REFUSAL_CANCELLED };
+
+enum {
+    CLIENT_NAME_BYTES = 320,
+    CANCEL_KEY_BYTES_30 = 4,  /* of protocol 3.0 */
+    CANCEL_KEY_BYTES_32 = 32, /* of 3.2, where it may be long */
+};
+
 /* Needed until the client has logged in, then freed. */
 struct client_login {
     struct auth *auth; /* NULL before AUTH */
-    char *database, *user;
+    char database[CONFIG_DB_NAME_MAX + 1], user[CONFIG_USER_NAME_MAX + 1];
+    bool to_console; /* its database is the console's */
+    bool done;       /* it may go there */
     enum pool_replication replication;
     const struct vars *asked; /* settings of the startup packet */
     uint16_t minor;           /* of the protocol it asked for */
@@ -57,22 +68,28 @@ struct client {
     struct server *server; /* PREPARING, LINKED */
     struct pool_waiter waiter;
     struct letter letter;    /* a grant, a refusal, a move to the console: one at a time */
+    struct letter burial; /* frees it when the turn is over */
     const struct vars *vars; /* the settings it wants on its servers */
     struct prep_names *names;
     struct buf in;      /* read and not handled yet: part of a message, or a statement that waits */
     struct buf unnamed; /* end of a Parse of "" that a Sync separated from its Bind */
+    struct view unnamed_at; /* the same, while it lies in what was just received */
+    bool renames;           /* its statements get names of ours on servers */
     uint32_t body_left; /* bytes still to come of a message that is streamed */
     bool body_passes;   /* ... to the server; else they are dropped */
-    bool refusing;      /* its batch was refused: everything up to a Sync is dropped */
-    bool tx_lost;       /* its transaction died with its server: it has to roll back */
-    bool gone;          /* its socket is closed; it stays for a letter or a lock only */
-    bool mail_due;      /* a grant or refusal is in the mail */
-    bool cancelled;     /* a cancel request came while it waited */
-    bool in_batch;      /* extended messages were read that no Sync covers yet */
-    bool demoted;       /* this transaction runs in another class than the client's */
-    bool is_unix, secure;
+    bool refusing;  /* its batch was refused: everything up to a Sync is dropped */
+    bool tx_lost;   /* its transaction died with its server: it has to roll back */
+    bool gone;      /* its socket is closed; it stays for a letter that is on its way */
+    bool logged_in; /* it is in hub->clients, and counted with its pool */
+    bool waits;     /* the pool has its waiter, or a grant for it is in the mail */
+    bool cancelled; /* a cancel request came while that grant was in the mail */
+    bool feeding;   /* its bytes are being handled further up the stack */
+    bool late;      /* its answer is complete, and the rest of its message still to come */
+    bool demoted;   /* this transaction runs in another class than the client's */
+    enum client_refusal refusal; /* what its first kept message is to be answered with */
+    bool secure;
+    uint8_t key_bytes; /* of its cancel key */
     uint8_t class_i; /* the client's; waiter.class_i is the transaction's */
-    enum end_reason end;
     uint32_t pid; /* of its cancel key */
     uint64_t id, connected_us, request_us, tx_started_us, stmt_started_us, idle_since_us;
     uint64_t stmt_fingerprint;

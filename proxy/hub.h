@@ -17,6 +17,7 @@
 
 struct client;
 struct server;
+struct cancel;
 struct dns;
 
 enum end_reason {
@@ -61,10 +62,12 @@ struct hub {
     /* the loop's own */
     struct client *clients, *logins; /* lists: logged in; not yet */
     struct server *servers;
-    uint32_t clients_n, logins_n, servers_n;
+    struct cancel *cancels; /* requests on their way to servers */
+    uint32_t clients_n, logins_n, servers_n, cancels_n;
     struct hub_slot *slots;
     uint32_t slots_n, slot_free;
     uint64_t swept_us;
+    bool idle_may_end; /* some client_idle_timeout is set */
     /* one writer, any reader */
     struct {
         counter ended[END_REASONS_N];
@@ -73,7 +76,7 @@ struct hub {
         counter cancelled; /* orphans */
         struct stats_histogram service, wait;
     } classes[CLASSES_MAX];
-    counter load; /* clients in this loop, for who hands out new ones */
+    _Atomic uint32_t load; /* clients in this loop, for who hands out new ones */
 };
 
 static inline uint64_t hub_now(struct hub *h)

@@ -74,6 +74,11 @@ static void write_wanted(struct conn *c, bool wanted)
     arm(c, (short)((c->armed & (EV_READ | EV_CLOSED)) | (wanted ? EV_WRITE : 0)));
 }
 
+void net_connect_wanted(struct conn *c, bool wanted)
+{
+    write_wanted(c, wanted);
+}
+
 void net_close(struct conn *c)
 {
     if (c->fd < 0)

@@ -53,6 +53,8 @@ MUST_USE bool net_attach(struct conn *c, struct worker *w, net_callback on_event
 void net_detach(struct conn *c);
 /* Arms for reading or not; writing is armed by net itself while something is kept. */
 void net_read_wanted(struct conn *c, bool wanted);
+/* Armed for writing although nothing is kept: a connect() is under way. */
+void net_connect_wanted(struct conn *c, bool wanted);
 /* Not armed for reading, but told when the peer has gone (EV_CLOSED). */
 void net_watch_end(struct conn *c);
 /* Closes and frees everything; fd is -1 afterwards. Safe to repeat. */

@@ -9,8 +9,6 @@
 
 #include "breaker/base.h"
 
-struct prep_stmt;
-
 enum owed_kind {
     OWED_QUERY, /* anything, up to ReadyForQuery */
     OWED_SYNC,  /* ReadyForQuery */
@@ -26,10 +24,11 @@ enum owed_to { OWED_PASS, OWED_SKIP, OWED_FAKE };
 struct owed_entry {
     enum owed_kind kind;
     enum owed_to to;
-    struct prep_stmt *stmt; /* of a PARSE by name: one reference */
+    uint64_t stmt_number; /* of a PARSE or BIND by name: prep_stmt.number; 0: none */
+    uint64_t name_serial; /* of a PARSE: the client's name it registered; 0: none */
 };
 
-enum { OWED_INLINE = 8, OWED_MAX = 1 << 14 };
+enum { OWED_INLINE = 8, OWED_MAX = 1 << 12 };
 
 struct owed {
     struct owed_entry *grown; /* NULL: inline */
@@ -41,17 +40,17 @@ static inline uint32_t owed_n(const struct owed *o)
 {
     return o->tail - o->head;
 }
-/* Takes over entry.stmt's reference. False: OWED_MAX, or out of memory. */
+/* False: OWED_MAX, or out of memory. */
 MUST_USE bool owed_push(struct owed *o, struct owed_entry entry);
 /* The one answered next; NULL when nothing is owed. Valid until the next push. */
 struct owed_entry *owed_head(struct owed *o);
 /* The i-th from the head. */
 struct owed_entry *owed_at(struct owed *o, uint32_t i);
-/* Takes the head off; its statement's reference is the caller's. */
+/* Takes the head off. */
 struct owed_entry owed_pop(struct owed *o);
 /* Takes out every SYNC: a server in COPY IN has swallowed them. */
 void owed_drop_syncs(struct owed *o);
-/* Gives back all statements and memory. */
+/* Forgets all and gives back the memory. */
 void owed_clear(struct owed *o);
 
 #endif

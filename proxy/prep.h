@@ -52,12 +52,12 @@ uint64_t prep_statements_n(void);
 struct prep_names;
 /* NULL: no such name. */
 struct prep_stmt *prep_names_find(const struct prep_names *names, const char *name, size_t name_n);
-/* Takes its own reference. False: too many, or out of memory. */
-MUST_USE bool prep_names_add(struct prep_names **names, const char *name, size_t name_n,
-                             struct prep_stmt *s);
+/* Takes its own reference. The serial of this registration; 0: too many, or out of memory. */
+MUST_USE uint64_t prep_names_add(struct prep_names **names, const char *name, size_t name_n,
+                                 struct prep_stmt *s);
 void prep_names_remove(struct prep_names **names, const char *name, size_t name_n);
-/* Whatever name leads to s (a Parse of it failed). */
-void prep_names_forget(struct prep_names **names, const struct prep_stmt *s);
+/* Undoes one registration: its Parse failed. */
+void prep_names_forget(struct prep_names **names, uint64_t serial);
 void prep_names_free(struct prep_names **names);
 uint32_t prep_names_n(const struct prep_names *names);
 
@@ -69,7 +69,10 @@ enum prep_found { PREP_ABSENT, PREP_PRESENT, PREP_OUTDATED };
 enum prep_found prep_cache_find(struct prep_cache *cache, const struct prep_stmt *s);
 /* s is on its way to the server, in its present generation. Takes its own reference. */
 MUST_USE bool prep_cache_add(struct prep_cache **cache, struct prep_stmt *s);
-void prep_cache_remove(struct prep_cache **cache, const struct prep_stmt *s);
+/* By number, as the statement itself may be gone. Absent is fine. */
+void prep_cache_remove(struct prep_cache **cache, uint64_t number);
+/* The statement of this number if the server has it, else NULL. */
+struct prep_stmt *prep_cache_stmt(struct prep_cache *cache, uint64_t number);
 /* While the server has more than max_n: takes out the least recently used and writes its name. */
 MUST_USE bool prep_cache_evict(struct prep_cache **cache, uint32_t max_n,
                                char name[PREP_NAME_BYTES]);

@@ -47,6 +47,8 @@ enum server_dirt {
         BIT(1), /* DISCARD ALL: temp tables, SQL PREPARE, LISTEN, locks, unknown */
 };
 
+enum { SERVER_PART_BYTES_MAX = 1 << 20 }; /* what is kept of an unfinished message; and a query of ours */
+
 struct server_login; /* exists until it has logged in */
 
 struct server {
@@ -58,6 +60,7 @@ struct server {
     struct client *client;        /* PREPARING and LINKED */
     struct server *prev, *next;   /* of hub->servers */
     struct letter letter;         /* moves, grants, closing: one at a time */
+    struct letter burial;  /* frees it when the turn is over */
     struct pool_waiter *moves_to; /* in a letter: who was granted it */
     struct server_login *login;
     const struct vars *vars; /* its settings, as it reports them and as we set them */
@@ -70,6 +73,7 @@ struct server {
     bool skipping;       /* it ignores everything up to a Sync that has not been sent yet */
     bool copy_in;        /* it takes CopyData; a Sync in between is ignored by it */
     bool unsynced;       /* extended messages were sent that no Sync covers yet */
+    bool barrier; /* nothing more may be sent before all is answered */
     bool fatal;          /* it said FATAL: the end comes */
     bool up_cut;         /* a client's message to it was begun and never finished */
     bool failed;         /* an ErrorResponse came while PREPARING or CLEANING */
@@ -79,32 +83,21 @@ struct server {
     uint64_t unnamed_of; /* id of the client whose unnamed statement it holds; 0: none */
     uint64_t id, connected_us, drain_until_us;
     uint64_t stall_started_us, stalled_us; /* we did not read: not the database's time */
-    uint64_t stmt_bytes_told;
+    uint64_t bytes_untold; /* passed on, and not told to the pool yet */
+    uint64_t tx_bytes;     /* passed on since it was linked */
     uint32_t pid; /* cancel key */
     uint8_t key[WIRE_KEY_MAX];
     uint16_t key_bytes;
     struct sockaddr_storage address;
     uint32_t address_bytes;
-    char sqlstate[6]; /* of the last error */
+    struct err last_words; /* its last FATAL, or the last error of a query of ours */
 };
 
 void server_goto(struct server *s, enum server_state next);
 const char *server_state_name(enum server_state state);
 
-/* Begins a connection for a route in this loop; progress comes through on_event, which must call
- * server_login_step(). NULL: out of memory. */
-struct server *server_open(struct hub *h, struct route *r, net_callback on_event);
-enum server_verdict {
-    SERVER_MORE,   /* wait */
-    SERVER_READY,  /* logged in, state still LOGIN: the pool is to be told */
-    SERVER_FAILED, /* err and failure say why */
-};
-/* Goes on with connecting and logging in. `what` as libevent gives it. */
-MUST_USE enum server_verdict server_login_step(struct server *s, short what,
-                                               enum pool_failure *failure, struct err *err);
-/* For the sweep: past server_connect_timeout. */
-bool server_login_late(const struct server *s, uint64_t now_us);
-
+/* A server of h's loop in state RESOLVING, with no descriptor yet. NULL: out of memory. */
+struct server *server_new(struct hub *h, struct route *r);
 /* Out of its loop, and into another. */
 void server_detach(struct server *s);
 MUST_USE bool server_attach(struct server *s, struct hub *h, net_callback on_event);

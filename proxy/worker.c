@@ -40,6 +40,32 @@ static void open_mail(evutil_socket_t fd, short what, void *arg)
     }
 }
 
+static void open_due(evutil_socket_t fd, short what, void *arg)
+{
+    struct worker *w = arg;
+    (void)fd, (void)what;
+    struct letter *l = w->due_first;
+    w->due_first = w->due_last = NULL;
+    while (l) {
+        struct letter *next = l->next;
+        l->next = NULL;
+        l->open(w, l);
+        l = next;
+    }
+}
+
+void worker_defer(struct worker *w, struct letter *l)
+{
+    must(l->open && !l->next && l != w->due_last);
+    if (w->due_last) {
+        w->due_last->next = l;
+    } else {
+        w->due_first = l;
+        event_active(&w->due_event, EV_READ, 1);
+    }
+    w->due_last = l;
+}
+
 static void timer_rings(evutil_socket_t fd, short what, void *arg)
 {
     struct worker *w = arg;
@@ -67,6 +93,7 @@ bool worker_init(struct worker *w, uint16_t index, struct err *err)
     if (!w->base || !w->scratch || w->mail_fd < 0)
         return err_set(err, "53200", "cannot make an event loop: %s", strerror(errno));
     event_assign(&w->mail_event, w->base, w->mail_fd, EV_READ | EV_PERSIST, open_mail, w);
+    event_assign(&w->due_event, w->base, -1, 0, open_due, w);
     event_assign(&w->timer_event, w->base, -1, EV_PERSIST, timer_rings, w);
     struct timeval every = {.tv_usec = WORKER_TIMER_US};
     if (event_add(&w->mail_event, NULL) < 0 || event_add(&w->timer_event, &every) < 0)
@@ -80,6 +107,7 @@ void worker_free(struct worker *w)
         return;
     event_del(&w->mail_event);
     event_del(&w->timer_event);
+    event_del(&w->due_event);
     event_base_free(w->base);
     close(w->mail_fd);
     free(w->scratch);

@@ -34,6 +34,8 @@ struct worker {
     struct event mail_event, timer_event;
     void (*on_timer)(struct worker *w, uint64_t now_us);
     void *hub; /* what the planes keep per loop (struct hub, proxy/session.h) */
+    struct letter *due_first, *due_last; /* deferred */
+    struct event due_event;
     bool stopping;
     /* mail_lock guards all below */
     pthread_mutex_t mail_lock;
@@ -51,6 +53,9 @@ void worker_run(struct worker *w);
 void worker_stop(struct worker *w);
 /* Any thread. One system call when the mailbox was empty, none otherwise. */
 void worker_post(struct worker *to, struct letter *l);
+/* From the loop itself: opened within this turn, after the present callback. No system call, and no
+ * recursion: what a letter's function causes comes after it. */
+void worker_defer(struct worker *w, struct letter *l);
 /* Monotonic microseconds, read once a turn. */
 uint64_t worker_now(struct worker *w);
 uint64_t clock_us(void);

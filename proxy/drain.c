@@ -1,0 +1,183 @@
+/* Servers whose client is done with them, or gone: brought into a state that is provably clean and given
+ * back to the pool, or closed.
+ *
+ *    transaction over ------------------------------> [CLEANING: RESET ALL | DISCARD ALL] --> pool
+ *    client gone --> DRAINING: cancel, end COPY, sync, ROLLBACK --^
+ *
+ * A statement of a client that vanished is cancelled, as nobody waits for its answer; one that writes is
+ * left to finish, because without us PostgreSQL would have finished it too. A server that does not get
+ * there in time is closed. */
+#include <stdatomic.h>
+#include <string.h>
+
+#include "proxy/log.h"
+#include "proxy/session.h"
+#include "proxy/vars.h"
+
+enum { DRAIN_US_MAX = 10 * US_PER_S }; /* from a cancel to ReadyForQuery; then the server is closed */
+
+static void give_up(struct server *s, const char *why)
+{
+    struct err err;
+    err_set(&err, "XX000", "%s", why);
+    session_server_lost(s, &err);
+}
+
+static void ask(struct server *s, const char *sql)
+{
+    if (server_ask(s, sql) == NET_ERROR)
+        give_up(s, "server conn crashed?");
+}
+
+/* What has to be run before another client may have it; NULL: nothing. */
+static const char *cleaning(const struct server *s)
+{
+    const struct config_globals *g = &s->hub->config->globals;
+    const struct route_cell *cell = route_cell(s->route, s->hub);
+    bool always = g->server_reset_query_always || cell->settings.pool_mode == POOL_MODE_SESSION;
+    if (always && *g->server_reset_query)
+        return g->server_reset_query;
+    if (s->dirt & SERVER_DIRT_SESSION)
+        return "DISCARD ALL";
+    return s->dirt & SERVER_DIRT_SETTINGS ? "RESET ALL" : NULL;
+}
+
+static void give_back(struct server *s, const struct pool_observation *obs)
+{
+    struct hub *h = s->hub;
+    struct pool_actions actions;
+    if (s->bytes_untold)
+        pool_bytes(&s->lease, s->bytes_untold);
+    s->bytes_untold = 0;
+    s->stall_started_us = 0;
+    atomic_store_explicit(&s->lease.stmt_started_us, 0, memory_order_relaxed);
+    must(server_is_clean(s) && !s->dirt);
+    server_goto(s, SERVER_IDLE);
+    pool_release(&s->lease, obs, hub_now(h), &actions);
+    session_carry_out(h, &actions);
+}
+
+void drain_release(struct server *s, const struct pool_observation *obs)
+{
+    must(!s->client);
+    net_read_wanted(&s->net, true);
+    if (s->cancels_n) { /* it must not hit whoever comes next */
+        if (obs)
+            pool_observe(&s->lease, obs);
+        if (s->state != SERVER_DRAINING)
+            server_goto(s, SERVER_DRAINING);
+        s->drain_until_us = hub_now(s->hub) + DRAIN_US_MAX;
+        return;
+    }
+    if (!server_is_clean(s)) {
+        give_up(s, "client left it in the middle of a message");
+        return;
+    }
+    const char *sql = cleaning(s);
+    if (!sql) {
+        give_back(s, obs);
+        return;
+    }
+    if (obs)
+        pool_observe(&s->lease, obs);
+    server_goto(s, SERVER_CLEANING);
+    s->drain_until_us = hub_now(s->hub) + DRAIN_US_MAX;
+    ask(s, sql);
+}
+
+static void cleaned(struct server *s)
+{
+    if (s->failed || s->tx != 'I' || !vars_keep_tracked(&s->vars)) {
+        give_up(s, "reset query failed");
+        return;
+    }
+    s->dirt = 0;
+    if (s->cancels_n) { /* came in between */
+        server_goto(s, SERVER_DRAINING);
+        return;
+    }
+    if (server_is_clean(s))
+        give_back(s, NULL);
+    else
+        give_up(s, "server is not idle after its reset query");
+}
+
+void drain_step(struct server *s)
+{
+    if (owed_n(&s->owed))
+        return;
+    if (s->state == SERVER_CLEANING)
+        cleaned(s);
+    else if (s->cancels_n)
+        return; /* comes again when that has ended */
+    else if (s->tx != 'I')
+        ask(s, "ROLLBACK");
+    else
+        drain_release(s, NULL);
+}
+
+/* Ends what the client had begun, in the protocol's own words. */
+static bool finish_batch(struct server *s)
+{
+    struct buf b = {.max = 256};
+    bool fits = true;
+    if (s->copy_in) {
+        fits = wire_put_raw(&b, 'f', view_of("client is gone", sizeof "client is gone"));
+        s->copy_in = false;
+    }
+    const struct owed_entry *head = owed_head(&s->owed);
+    bool extended = s->unsynced || s->skipping || (head && head->kind == OWED_EXECUTE);
+    if (fits && extended) {
+        fits = wire_put_empty(&b, 'S') &&
+               owed_push(&s->owed, (struct owed_entry){.kind = OWED_SYNC, .to = OWED_SKIP});
+        s->unsynced = s->skipping = false;
+    }
+    if (fits && buf_used(&b))
+        return net_send_buf(&s->net, &b) != NET_ERROR;
+    buf_free(&b);
+    return fits;
+}
+
+/* Nobody hears the answers any more; those of our own making are not given at all. */
+static void silence(struct server *s)
+{
+    s->body_passes = false;
+    for (uint32_t i = 0; i < owed_n(&s->owed); i++) {
+        struct owed_entry *e = owed_at(&s->owed, i);
+        e->name_serial = 0;
+    }
+}
+
+void drain_abandon(struct server *s)
+{
+    must(!s->client);
+    net_read_wanted(&s->net, true);
+    if (s->up_cut || net_stuck(&s->net)) {
+        give_up(s, "client left it in the middle of a message");
+        return;
+    }
+    if (server_is_clean(s)) {
+        drain_release(s, NULL);
+        return;
+    }
+    server_goto(s, SERVER_DRAINING);
+    silence(s);
+    bool busy = owed_n(&s->owed) > 0;
+    bool writes = s->sql_flags & SQL_WRITE;
+    if (!finish_batch(s)) {
+        give_up(s, "server conn crashed?");
+        return;
+    }
+    s->drain_until_us = busy && writes ? 0 : hub_now(s->hub) + DRAIN_US_MAX;
+    if (busy && !writes) {
+        count_add(&s->hub->classes[s->lease.class_i].cancelled, 1);
+        cancel_send(s, NULL);
+    }
+    drain_step(s);
+}
+
+bool drain_late(const struct server *s, uint64_t now_us)
+{
+    bool drains = s->state == SERVER_DRAINING || s->state == SERVER_CLEANING;
+    return drains && s->drain_until_us && now_us > s->drain_until_us;
+}

@@ -1,0 +1,469 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "pool/pool.h"
+#include "proxy/gather.h"
+#include "proxy/relay.h"
+#include "proxy/route.h"
+
+/* One call's working state. */
+struct up {
+    struct client *c;
+    struct server *s;
+    struct gather g;
+    bool renames; /* statements get names of ours: transaction and statement mode */
+    bool failed;  /* out of memory, or a limit */
+};
+
+/* A name no statement of ours or of a client has: makes the server answer 26000. */
+#define LOST_STATEMENT "unnamed statement of an earlier transaction"
+
+enum { UNNAMED_BYTES_MAX = 16 << 10 }; /* kept per client across a Sync */
+
+static void owe(struct up *u, enum owed_kind kind, enum owed_to to, uint64_t number,
+                uint64_t serial)
+{
+    if (!owed_push(&u->s->owed, (struct owed_entry){kind, to, number, serial}))
+        u->failed = true;
+}
+
+/* Whatever the client sends runs as this statement until ReadyForQuery. */
+static void statement_begins(struct up *u, uint64_t fingerprint, uint32_t flags)
+{
+    struct client *c = u->c;
+    u->s->sql_flags |= flags;
+    c->stmt_fingerprint = fingerprint;
+    atomic_store_explicit(&u->s->lease.stmt_fingerprint, fingerprint, memory_order_relaxed);
+    if (c->stmt_started_us)
+        return;
+    c->stmt_started_us = hub_now(c->hub);
+    u->s->stalled_us = 0;
+    atomic_store_explicit(&u->s->lease.stmt_copy_out, false, memory_order_relaxed);
+    atomic_store_explicit(&u->s->lease.stmt_bytes, 0, memory_order_relaxed);
+    atomic_store_explicit(&u->s->lease.stmt_started_us, c->stmt_started_us, memory_order_relaxed);
+}
+
+static void note_flags(struct up *u, uint32_t flags)
+{
+    struct server *s = u->s;
+    if (flags & (SQL_SET | SQL_SET_CONFIG))
+        s->dirt |= SERVER_DIRT_SETTINGS;
+    if (flags & (SQL_LEAVES_STATE & ~(SQL_SET | SQL_SET_CONFIG)))
+        s->dirt |= SERVER_DIRT_SESSION;
+    if (flags & (SQL_DISCARD_ALL | SQL_DEALLOCATE_ALL))
+        s->barrier = true;
+}
+
+static void pass(struct up *u, const struct wire_msg *m)
+{
+    gather_pass(&u->g, m->body.at - WIRE_HEADER_BYTES, WIRE_HEADER_BYTES + m->body.n);
+}
+
+/* ---- statements by name ---------------------------------------------------------------------- */
+
+/* Makes sure that the server will have the statement when what is sent next arrives. */
+static void ensure(struct up *u, struct prep_stmt *stmt)
+{
+    uint32_t before = buf_used(&u->g.own);
+    bool fits = true;
+    switch (prep_cache_find(u->s->prep, stmt)) {
+    case PREP_PRESENT:
+        return;
+    case PREP_OUTDATED:
+        fits = wire_put_target(&u->g.own, 'C', 'S', stmt->name);
+        owe(u, OWED_CLOSE, OWED_SKIP, 0, 0);
+        prep_cache_remove(&u->s->prep, stmt->number);
+        break;
+    case PREP_ABSENT:
+        break;
+    }
+    if (!fits || !prep_cache_add(&u->s->prep, stmt) ||
+        !wire_put_parse(&u->g.own, stmt->name, view_of(stmt->rest, stmt->rest_bytes)))
+        u->failed = true;
+    owe(u, OWED_PARSE, OWED_SKIP, stmt->number, 0);
+    gather_own(&u->g, before);
+    count_add(&route_counters(u->c->route, u->c->hub)->ps_server_parse_count, 1);
+}
+
+/* A Parse by name. The whole message is there. */
+static void parse_named(struct up *u, const struct wire_parse *parse)
+{
+    struct client *c = u->c;
+    struct prep_stmt *taken = prep_names_find(c->names, parse->name, parse->name_n);
+    if (taken) { /* let the server say 42P05 */
+        uint32_t before;
+        ensure(u, taken);
+        before = buf_used(&u->g.own);
+        u->failed |= !wire_put_parse(&u->g.own, taken->name, parse->rest);
+        gather_own(&u->g, before);
+        owe(u, OWED_PARSE, OWED_PASS, 0, 0);
+        return;
+    }
+    struct sql_info info;
+    sql_scan(parse->text, parse->text_n, parse->text_cut, &info);
+    struct prep_stmt *stmt = prep_intern(parse->rest, &info);
+    uint64_t serial = stmt ? prep_names_add(&c->names, parse->name, parse->name_n, stmt) : 0;
+    if (!serial) {
+        u->failed = true;
+        prep_unref(&stmt);
+        return;
+    }
+    note_flags(u, info.flags & (SQL_DISCARD_ALL | SQL_DEALLOCATE_ALL));
+    if (prep_cache_find(u->s->prep, stmt) == PREP_PRESENT) {
+        owe(u, OWED_PARSE, OWED_FAKE, 0, serial);
+    } else {
+        ensure(u, stmt);
+        struct owed_entry *last = owed_at(&u->s->owed, owed_n(&u->s->owed) - 1);
+        last->to = OWED_PASS;
+        last->name_serial = serial;
+    }
+    prep_unref(&stmt);
+}
+
+static void parse_one(struct up *u, const struct wire_msg *m, const struct wire_parse *p)
+{
+    struct client *c = u->c;
+    count_add(&route_counters(c->route, c->hub)->ps_client_parse_count, 1);
+    if (p->name_n && u->renames && wire_is_whole(m)) {
+        parse_named(u, p);
+        return;
+    }
+    struct sql_info info;
+    sql_scan(p->text, p->text_n, p->text_cut, &info);
+    statement_begins(u, info.fingerprint, info.flags);
+    note_flags(u, info.flags);
+    if (p->name_n) {
+        if (u->renames) /* too large to be kept: it lives as long as this transaction */
+            u->s->dirt |= SERVER_DIRT_SESSION;
+    } else {
+        u->s->unnamed_of = c->id;
+        buf_free(&c->unnamed);
+        c->unnamed_at = view_of(NULL, 0);
+        if (u->renames && wire_is_whole(m) && p->rest.n <= UNNAMED_BYTES_MAX)
+            c->unnamed_at = p->rest; /* kept if a Sync comes before its Bind */
+    }
+    owe(u, OWED_PARSE, OWED_PASS, 0, 0);
+    pass(u, m);
+}
+
+/* The unnamed statement this client parsed in an earlier transaction, on whatever server. */
+static const char *unnamed_for(struct up *u)
+{
+    struct client *c = u->c;
+    c->unnamed_at =
+        view_of(NULL, 0); /* bound: a later Sync need not keep it, unless kept already */
+    if (u->s->unnamed_of == c->id)
+        return NULL;
+    if (!buf_used(&c->unnamed))
+        return LOST_STATEMENT;
+    uint32_t before = buf_used(&u->g.own);
+    u->failed |= !wire_put_parse(&u->g.own, "", buf_view(&c->unnamed));
+    gather_own(&u->g, before);
+    owe(u, OWED_PARSE, OWED_SKIP, 0, 0);
+    u->s->unnamed_of = c->id;
+    return NULL;
+}
+
+/* The server's name for the client's; NULL: the same. */
+static const char *server_name(struct up *u, const char *name, size_t name_n, uint64_t *number)
+{
+    if (!u->renames)
+        return NULL;
+    if (!name_n)
+        return unnamed_for(u);
+    struct prep_stmt *stmt = prep_names_find(u->c->names, name, name_n);
+    if (!stmt)
+        return NULL; /* made by SQL PREPARE in this transaction, or the server says 26000 */
+    ensure(u, stmt);
+    statement_begins(u, stmt->fingerprint, stmt->flags);
+    note_flags(u, stmt->flags);
+    *number = stmt->number;
+    return stmt->name;
+}
+
+static void bind_one(struct up *u, const struct wire_msg *m, const struct wire_bind *b)
+{
+    uint64_t number = 0;
+    count_add(&route_counters(u->c->route, u->c->hub)->ps_bind_count, 1);
+    const char *name = server_name(u, b->statement, b->statement_n, &number);
+    owe(u, OWED_BIND, OWED_PASS, number, 0);
+    if (!name) {
+        pass(u, m);
+        return;
+    }
+    uint32_t before = buf_used(&u->g.own);
+    u->failed |= !wire_put_bind_head(&u->g.own, b, m->body_n, name);
+    gather_own(&u->g, before);
+    gather_pass(&u->g, m->body.at + b->tail_at, m->body.n - b->tail_at);
+}
+
+static void describe(struct up *u, const struct wire_msg *m, const struct wire_target *t)
+{
+    uint64_t number = 0;
+    const char *name = t->kind == 'S' ? server_name(u, t->name, t->name_n, &number) : NULL;
+    owe(u, OWED_DESCRIBE, OWED_PASS, number, 0);
+    if (!name) {
+        pass(u, m);
+        return;
+    }
+    uint32_t before = buf_used(&u->g.own);
+    u->failed |= !wire_put_target(&u->g.own, 'D', 'S', name);
+    gather_own(&u->g, before);
+}
+
+/* A statement's name is the client's alone: the server keeps the statement for others. */
+static void close_target(struct up *u, const struct wire_msg *m, const struct wire_target *t)
+{
+    if (t->kind == 'S' && t->name_n && u->renames &&
+        prep_names_find(u->c->names, t->name, t->name_n)) {
+        prep_names_remove(&u->c->names, t->name, t->name_n);
+        owe(u, OWED_CLOSE, OWED_FAKE, 0, 0);
+        return;
+    }
+    owe(u, OWED_CLOSE, OWED_PASS, 0, 0);
+    pass(u, m);
+}
+
+/* ---- messages ---------------------------------------------------------------------------------
+ */
+
+/* DEALLOCATE and EXECUTE in SQL, of a name given by the protocol, mean the server's name. */
+static bool query_renamed(struct up *u, const struct sql_info *info)
+{
+    if (!u->renames || !(info->first & SQL_DEALLOCATE) || info->statements_n != 1)
+        return false;
+    struct prep_stmt *stmt = prep_names_find(u->c->names, info->name, strlen(info->name));
+    if (!stmt)
+        return false;
+    ensure(u, stmt);
+    char sql[64 + PREP_NAME_BYTES];
+    snprintf(sql, sizeof sql, "DEALLOCATE %s", stmt->name);
+    uint32_t before = buf_used(&u->g.own);
+    u->failed |= !wire_put_query(&u->g.own, sql);
+    gather_own(&u->g, before);
+    prep_cache_remove(&u->s->prep, stmt->number);
+    prep_names_remove(&u->c->names, info->name, strlen(info->name));
+    return true;
+}
+
+static void query(struct up *u, const struct wire_msg *m, const struct wire_text *q)
+{
+    struct sql_info info;
+    sql_scan(q->text, q->text_n, q->cut, &info);
+    statement_begins(u, info.fingerprint, info.flags);
+    note_flags(u, info.flags);
+    u->s->unnamed_of = 0; /* a simple query destroys it */
+    bool renamed = query_renamed(u, &info);
+    owe(u, OWED_QUERY, OWED_PASS, 0, 0);
+    if (!renamed)
+        pass(u, m);
+    u->c->body_passes = !renamed;
+}
+
+/* Copies an unnamed statement that waits for its Bind, as the bytes it lies in are about to go. */
+static void keep_unnamed(struct client *c)
+{
+    if (!c->unnamed_at.n)
+        return;
+    c->unnamed.max = UNNAMED_BYTES_MAX;
+    buf_free(&c->unnamed);
+    if (!buf_put_view(&c->unnamed, c->unnamed_at))
+        buf_free(&c->unnamed); /* its Bind will be answered 26000 */
+    c->unnamed_at = view_of(NULL, 0);
+}
+
+static void sync_one(struct up *u, const struct wire_msg *m)
+{
+    keep_unnamed(u->c);
+    pass(u, m);
+    if (u->s->copy_in)
+        return; /* the server ignores it while it takes CopyData */
+    owe(u, OWED_SYNC, OWED_PASS, 0, 0);
+    u->s->skipping = false;
+    u->s->unsynced = false;
+}
+
+/* What the server skips needs no entry and no names: it is sent as it came. */
+static bool is_skipped(const struct up *u, const struct wire_msg *m)
+{
+    return u->s->skipping && m->type != 'S';
+}
+
+static bool extended(struct up *u, const struct wire_msg *m)
+{
+    struct wire_parse p;
+    struct wire_bind b;
+    struct wire_target t;
+    u->s->unsynced = true;
+    switch (m->type) {
+    case 'P':
+        if (!wire_read_parse(m, &p))
+            return false;
+        parse_one(u, m, &p);
+        return true;
+    case 'B':
+        if (!wire_read_bind(m, &b))
+            return false;
+        bind_one(u, m, &b);
+        return true;
+    case 'D':
+        if (!wire_read_target(m, &t))
+            return false;
+        describe(u, m, &t);
+        return true;
+    case 'C':
+        if (!wire_read_target(m, &t))
+            return false;
+        close_target(u, m, &t);
+        return true;
+    default: /* Execute */
+        if (!u->c->stmt_started_us)
+            statement_begins(u, u->c->stmt_fingerprint, 0);
+        owe(u, OWED_EXECUTE, OWED_PASS, 0, 0);
+        pass(u, m);
+        return true;
+    }
+}
+
+/* False: the message is malformed. */
+static bool handle(struct up *u, const struct wire_msg *m)
+{
+    struct wire_text q;
+    u->c->body_passes = true;
+    if (is_skipped(u, m)) {
+        pass(u, m);
+        return true;
+    }
+    switch (m->type) {
+    case 'Q':
+        if (!wire_read_query(m, &q))
+            return false;
+        query(u, m, &q);
+        return true;
+    case 'P':
+    case 'B':
+    case 'D':
+    case 'C':
+    case 'E':
+        return extended(u, m);
+    case 'S':
+        sync_one(u, m);
+        return true;
+    case 'F':
+        statement_begins(u, 0, SQL_WRITE | SQL_DO);
+        note_flags(u, SQL_DO); /* any function may have been called */
+        owe(u, OWED_CALL, OWED_PASS, 0, 0);
+        pass(u, m);
+        return true;
+    case 'c':
+    case 'f':
+        u->s->copy_in = false;
+        pass(u, m);
+        return true;
+    case 'H':
+    case 'd':
+        pass(u, m);
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* A named Parse is needed whole, as it is kept. */
+static bool wants_more(const struct up *u, const struct wire_msg *m)
+{
+    return m->type == 'P' && u->renames && !wire_is_whole(m) && m->body_n <= PREP_PARSE_BYTES_MAX &&
+           m->body.at[0] != '\0';
+}
+
+static enum relay_verdict verdict_of(struct up *u, enum relay_verdict so_far)
+{
+    switch (gather_end(&u->g)) {
+    case NET_ERROR:
+    case NET_EOF:
+        return RELAY_LOST_SERVER;
+    case NET_AGAIN:
+        return so_far == RELAY_OK ? RELAY_SLOW : so_far;
+    case NET_OK:
+        break;
+    }
+    return u->failed ? RELAY_MEMORY : so_far;
+}
+
+/* DISCARD ALL and DEALLOCATE ALL change what every later message means once they have run: those
+ * wait. And a server that owes very many answers is asked for them first. */
+static bool must_wait(struct up *u)
+{
+    struct server *s = u->s;
+    if (s->barrier && !s->unsynced) {
+        s->barrier = owed_n(&s->owed) > 0;
+        return s->barrier;
+    }
+    if (owed_n(&s->owed) <= OWED_MAX - 8) /* what one message can add at most, with room */
+        return false;
+    uint32_t before = buf_used(&u->g.own);
+    u->failed |= !wire_put_empty(&u->g.own, 'H');
+    gather_own(&u->g, before);
+    return true;
+}
+
+enum relay_verdict relay_up(struct client *c, struct view *in)
+{
+    struct up u = {.c = c, .s = c->server};
+    enum relay_verdict verdict = RELAY_OK;
+    const struct config_globals *globals = &c->hub->config->globals;
+    uint32_t body_max =
+        (uint32_t)(globals->max_packet_size > INT32_MAX ? INT32_MAX : globals->max_packet_size);
+    u.renames = c->renames;
+    gather_begin(&u.g, &u.s->net);
+    while (in->n && verdict == RELAY_OK && !u.failed) {
+        struct wire_msg m;
+        if (c->body_left) {
+            struct view body = view_take_bytes(in, c->body_left < in->n ? c->body_left : in->n);
+            c->body_left -= (uint32_t)body.n;
+            if (c->body_passes)
+                gather_pass(&u.g, body.at, body.n);
+            continue;
+        }
+        if (must_wait(&u)) {
+            verdict = RELAY_WAIT;
+            break;
+        }
+        enum wire_verdict framed = wire_next(*in, wire_from_client, body_max, &m);
+        if (framed == WIRE_BAD) {
+            verdict = RELAY_BAD_CLIENT;
+        } else if (framed == WIRE_MORE || wants_more(&u, &m)) {
+            break;
+        } else if (m.type == 'X') {
+            verdict = RELAY_QUIT;
+        } else if (!handle(&u, &m)) {
+            verdict = RELAY_BAD_CLIENT;
+        } else {
+            view_take_bytes(in, WIRE_HEADER_BYTES + m.body.n);
+            c->body_left = m.body_n - (uint32_t)m.body.n;
+        }
+    }
+    keep_unnamed(c);
+    u.s->up_cut = c->body_left > 0;
+    count_add(&route_counters(c->route, c->hub)->client_bytes, u.g.bytes_n);
+    return verdict_of(&u, verdict);
+}
+
+uint32_t relay_peek(const struct client *c, struct view in)
+{
+    struct wire_msg m;
+    struct wire_text q;
+    struct wire_parse p;
+    struct wire_bind b;
+    struct sql_info info = {.flags = 0};
+    const struct prep_stmt *stmt = NULL;
+    if (wire_next(in, wire_from_client, INT32_MAX, &m) != WIRE_OK)
+        return 0;
+    if (m.type == 'Q' && wire_read_query(&m, &q))
+        sql_scan(q.text, q.text_n, q.cut, &info);
+    else if (m.type == 'P' && wire_read_parse(&m, &p))
+        sql_scan(p.text, p.text_n, p.text_cut, &info);
+    else if (m.type == 'B' && wire_read_bind(&m, &b))
+        stmt = prep_names_find(c->names, b.statement, b.statement_n);
+    return stmt ? stmt->flags : info.flags;
+}

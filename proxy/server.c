@@ -1,0 +1,117 @@
+#include "proxy/server.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <utlist.h>
+
+#include "proxy/log.h"
+#include "proxy/route.h"
+#include "proxy/vars.h"
+
+static const struct {
+    const char *name;
+    uint32_t next;
+} server_states[] = {
+#define X(state, name, next) {name, next},
+    SERVER_STATES(X)
+#undef X
+};
+
+void server_goto(struct server *s, enum server_state next)
+{
+    must(next == SERVER_DEAD || server_states[s->state].next & BIT(next));
+    must(s->state != SERVER_DEAD);
+    s->state = next;
+}
+
+const char *server_state_name(enum server_state state)
+{
+    return server_states[state].name;
+}
+
+struct server *server_new(struct hub *h, struct route *r)
+{
+    struct server *s = calloc(1, sizeof *s);
+    if (!s)
+        return NULL;
+    s->net.fd = -1;
+    s->part.max = SERVER_PART_BYTES_MAX;
+    s->vars = vars_none();
+    s->id = atomic_fetch_add_explicit(&h->proxy->next_id, 1, memory_order_relaxed) + 1;
+    s->hub = h;
+    s->route = r;
+    s->connected_us = hub_now(h);
+    s->tx = 'I';
+    DL_APPEND(h->servers, s);
+    h->servers_n++;
+    return s;
+}
+
+void server_detach(struct server *s)
+{
+    must(s->state == SERVER_IDLE && s->hub);
+    net_detach(&s->net);
+    DL_DELETE(s->hub->servers, s);
+    s->hub->servers_n--;
+    s->hub = NULL;
+}
+
+bool server_attach(struct server *s, struct hub *h, net_callback on_event)
+{
+    must(!s->hub);
+    s->hub = h;
+    DL_APPEND(h->servers, s);
+    h->servers_n++;
+    return net_attach(&s->net, h->worker, on_event, s);
+}
+
+void server_shut(struct server *s)
+{
+    if (s->state == SERVER_DEAD)
+        return;
+    if (s->state == SERVER_IDLE && !net_stuck(&s->net) && !s->fatal) {
+        static const uint8_t terminate[] = {'X', 0, 0, 0, 4};
+        if (net_send(&s->net, terminate, sizeof terminate) == NET_ERROR)
+            s->fatal = true; /* it is gone already: nobody to be polite to */
+    }
+    net_close(&s->net);
+    if (s->hub) {
+        DL_DELETE(s->hub->servers, s);
+        s->hub->servers_n--;
+        s->hub = NULL;
+    }
+    server_goto(s, SERVER_DEAD);
+}
+
+void server_free(struct server **server)
+{
+    struct server *s = *server;
+    *server = NULL;
+    must(s->state == SERVER_DEAD && !s->client && !s->login && !s->cancels_n);
+    prep_cache_free(&s->prep);
+    owed_clear(&s->owed);
+    buf_free(&s->part);
+    vars_unref(&s->vars);
+    free(s);
+}
+
+bool server_is_clean(const struct server *s)
+{
+    return s->tx == 'I' && !owed_n(&s->owed) && !s->body_left && !buf_used(&s->part) &&
+           !s->skipping && !s->copy_in && !s->unsynced && !s->up_cut && !s->fatal &&
+           !s->cancels_n && !net_stuck(&s->net);
+}
+
+enum net_verdict server_ask(struct server *s, const char *sql)
+{
+    struct buf b = {.max = SERVER_PART_BYTES_MAX};
+    s->failed = false;
+    if (!wire_put_query(&b, sql) ||
+        !owed_push(&s->owed, (struct owed_entry){.kind = OWED_QUERY, .to = OWED_SKIP})) {
+        buf_free(&b);
+        return NET_ERROR;
+    }
+    s->unnamed_of = 0;
+    return net_send_buf(&s->net, &b);
+}

@@ -1,0 +1,110 @@
+/* Time-outs of a loop's clients and servers: one coarse timer per loop, no timer per connection. */
+#include <utlist.h>
+
+#include "proxy/log.h"
+#include "proxy/server_login.h"
+#include "proxy/session.h"
+
+enum {
+    IDLE_EVERY_US = US_PER_S, /* how often all clients are looked at, where idle ones may time out */
+};
+
+static void sweep_logins(struct hub *h, uint64_t now_us)
+{
+    uint64_t limit_us = h->config->globals.client_login_timeout_us;
+    struct client *c, *next;
+    DL_FOREACH_SAFE(h->logins, c, next)
+    {
+        /* one that waits for its pool's first server is under query_wait_timeout */
+        if (limit_us && c->state != CLIENT_WELCOME && now_us - c->connected_us > limit_us)
+            session_end_with(c, END_LOGIN_TIMEOUT, "57P05");
+    }
+}
+
+static bool over(uint64_t limit_us, uint64_t since_us, uint64_t now_us)
+{
+    return limit_us && since_us && now_us > since_us && now_us - since_us > limit_us;
+}
+
+/* A transaction that runs on and on leaves its class for its rest. */
+static void demote(struct client *c, struct server *s, uint64_t now_us)
+{
+    const struct class_table *classes = c->hub->config->classes;
+    uint8_t class_i = c->waiter.class_i;
+    const struct class_opts *opts = &classes->at[class_i];
+    struct pool_actions actions;
+    enum class_why why = CLASS_WHY_TIME;
+    bool long_run = over(opts->demote_after_us, c->tx_started_us, now_us);
+    if (opts->demote_after_bytes && s->tx_bytes > opts->demote_after_bytes)
+        why = CLASS_WHY_BYTES;
+    else if (!long_run)
+        return;
+    uint8_t to_i = class_demoted(classes, class_i, why);
+    if (to_i == class_i)
+        return;
+    c->waiter.class_i = to_i;
+    c->demoted = true;
+    count_add(&c->hub->classes[class_i].demoted, 1);
+    log_info("C-%#llx: %s/%s transaction demoted from=%s to=%s why=%s", (unsigned long long)c->id,
+             c->route->database, c->route->user, opts->name, classes->at[to_i].name,
+             class_why_name(why));
+    pool_demote(&s->lease, to_i, now_us, &actions);
+    session_carry_out(c->hub, &actions);
+}
+
+static void sweep_linked(struct server *s, uint64_t now_us)
+{
+    struct client *c = s->client;
+    const struct config_pool *set = &route_cell(c->route, c->hub)->settings;
+    bool in_tx = s->tx != 'I';
+    if (over(set->query_timeout_us, c->stmt_started_us, now_us))
+        session_end_with(c, END_QUERY_TIMEOUT, "57014");
+    else if (in_tx && !c->stmt_started_us &&
+             over(set->idle_transaction_timeout_us, c->idle_since_us, now_us))
+        session_end_with(c, END_IDLE_TRANSACTION, "25P03");
+    else if (in_tx && over(set->transaction_timeout_us, c->tx_started_us, now_us))
+        session_end_with(c, END_TRANSACTION_TIMEOUT, "25P04");
+    else if (in_tx || c->stmt_started_us)
+        demote(c, s, now_us);
+}
+
+static void sweep_servers(struct hub *h, uint64_t now_us)
+{
+    struct server *s, *next;
+    struct err err;
+    DL_FOREACH_SAFE(h->servers, s, next)
+    {
+        if (s->state == SERVER_LINKED) {
+            sweep_linked(s, now_us);
+        } else if (server_login_late(s, now_us)) {
+            grant_login_late(s);
+        } else if (drain_late(s, now_us)) {
+            err_set(&err, "57014", "cancel_wait_timeout");
+            session_server_lost(s, &err);
+        }
+    }
+}
+
+static void sweep_idle(struct hub *h, uint64_t now_us)
+{
+    struct client *c, *next;
+    if (now_us - h->swept_us < IDLE_EVERY_US)
+        return;
+    h->swept_us = now_us;
+    DL_FOREACH_SAFE(h->clients, c, next)
+    {
+        const struct config_pool *set = &route_cell(c->route, h)->settings;
+        bool idle = c->state == CLIENT_IDLE;
+        if (idle && over(set->client_idle_timeout_us, c->idle_since_us, now_us))
+            session_end_with(c, END_CLIENT_IDLE, "57P05");
+    }
+}
+
+void sweep_hub(struct hub *h, uint64_t now_us)
+{
+    sweep_logins(h, now_us);
+    sweep_servers(h, now_us);
+    if (h->idle_may_end)
+        sweep_idle(h, now_us);
+    cancel_sweep(h, now_us);
+}
