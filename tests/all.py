@@ -139,7 +139,7 @@ def simulator(log):
 
 
 def fuzz(log):
-    """Each target from its seeds; finds nothing new in so short a time unless something is wrong."""
+    """Each target, briefly: what it finds in so short a time is really wrong."""
     targets = sorted((ROOT / "tests" / "fuzz").glob("fuzz_*.c"))
     for source in targets:
         corpus = OUT / "test" / "corpus" / source.stem
@@ -164,8 +164,8 @@ def sanitized(log, name, prefix, seeds, patterns):
         return
     run_units(log, units_of(out), prefix)
     log.count(log.run(*prefix, out / "tests" / "sim", "--seeds", seeds)[0] == 0)
-    log.count_summary(*log.run(*prefix, ROOT / "tests/it/run.py", "--small", "--bin", out / "pgweir",
-                               *patterns), "integration")
+    log.count_summary(*log.run(*prefix, ROOT / "tests/it/run.py", "--small", "--bin",
+                               out / "pgweir", *patterns), "integration")
 
 
 def address_sanitizer(log):

@@ -190,10 +190,10 @@ def check_scripts(files):
 
 def version_of(tool):
     try:
-        said = subprocess.run([tool, "--version"], capture_output=True, text=True, check=True).stdout
+        said = subprocess.run([tool, "--version"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
-    found = re.search(r"version (\d+)", said)
+    found = re.search(r"version (\d+)", said.stdout)
     return int(found.group(1)) if found else None
 
 

@@ -53,8 +53,8 @@ init() {
     mkdir -p "$dir/sock"
     : >>"$dir/log"
     [ "$(id -u)" != 0 ] || chown "$owner" "$dir" "$dir/sock" "$dir/log"
-    (cd / && "${as[@]}" "$(bin_dir)/initdb" -D "$dir/data" -U postgres --auth=trust --encoding=UTF8 \
-        --locale=C.UTF-8 --no-sync >"$dir/initdb.log" 2>&1) ||
+    (cd / && "${as[@]}" "$(bin_dir)/initdb" -D "$dir/data" -U postgres --auth=trust \
+        --encoding=UTF8 --locale=C.UTF-8 --no-sync >"$dir/initdb.log" 2>&1) ||
         { cat "$dir/initdb.log" >&2 && die "initdb failed"; }
     {
         echo "listen_addresses = '127.0.0.1'"
@@ -91,7 +91,8 @@ wait_for() {
 ctl() {
     local dir=$1
     shift
-    (cd / && "${as[@]}" "$(bin_dir)/pg_ctl" -D "$dir/data" -l "$dir/log" -s -t 60 -w "$@" </dev/null)
+    (cd / && "${as[@]}" "$(bin_dir)/pg_ctl" -D "$dir/data" -l "$dir/log" -s -t 60 -w "$@" \
+        </dev/null)
 }
 
 command=${1-}

@@ -203,7 +203,8 @@ class Postgres:
 
     def write_hba(self):
         rules = ["local all all trust"]
-        for user, method in (("u_plain", "password"), ("u_md5", "md5"), ("u_scram", "scram-sha-256")):
+        for user, method in (("u_plain", "password"), ("u_md5", "md5"),
+                             ("u_scram", "scram-sha-256")):
             rules.append(f"host all {user} 127.0.0.1/32 {method}")
         rules += ["hostssl all u_tls 127.0.0.1/32 trust", "hostnossl all u_tls 127.0.0.1/32 reject",
                   "host all all 127.0.0.1/32 trust", "host replication all 127.0.0.1/32 trust"]
@@ -223,7 +224,8 @@ class Postgres:
     def populate(self):
         """What all cases share; they must not change it."""
         with self.connect() as c:
-            for encryption, users in (("md5", ("u_md5",)), ("scram-sha-256", ("u_plain", "u_scram"))):
+            for encryption, users in (("md5", ("u_md5",)),
+                                      ("scram-sha-256", ("u_plain", "u_scram"))):
                 c.execute(f"SET password_encryption = '{encryption}'")
                 for user in users:
                     c.execute(f"CREATE ROLE {user} LOGIN PASSWORD '{PASSWORD}'")
@@ -322,7 +324,8 @@ class Weir:
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 ["setsid", *self.prefix, *as_postgres(), "setpriv", "--pdeathsig", "KILL",
-                 self.t.binary, *self.args, self.ini], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                 self.t.binary, *self.args, self.ini],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
         def listens():
             if self.process.poll() is not None:

@@ -29,7 +29,7 @@ MATRIX = {f"{auth},{kind}": (auth, kind, works) for auth, kind, works in (
 @case(each=MATRIX)
 def passwords(t, what):
     auth, kind, works = what
-    # The server side trusts: this is about clients alone. ü is no ASCII, as real passwords are not.
+    # The server side trusts: this is about clients alone.
     weir = t.weir(auth_type=auth, userlist={"u_scram": secret_of(t, kind, "u_scram")},
                   databases={"*": f"host={t.pg.sock} port={t.pg.port}"})
 
@@ -61,7 +61,8 @@ def login_talk(weir, user, database="postgres"):
             client.send(raw.message("p", b"wrong\0"))
         elif method == 10:
             first = b"n,,n=,r=abcdefghijklmnop"
-            client.send(raw.message("p", b"SCRAM-SHA-256\0" + struct.pack("!i", len(first)) + first))
+            client.send(raw.message("p", b"SCRAM-SHA-256\0" + struct.pack("!i", len(first))
+                                    + first))
             kind, body = client.next()
             text = body[4:].decode()
             fields = dict(part.split("=", 1) for part in text.split(","))

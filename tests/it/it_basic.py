@@ -31,7 +31,8 @@ def many_result_sets_and_notices(t):
     client = t.weir().connect()
     notices = []
     client.add_notice_handler(lambda notice: notices.append(notice.message_primary))
-    cursor = client.execute("SELECT 1; SELECT 2; DO $$ BEGIN RAISE NOTICE 'heard'; END $$; SELECT 3")
+    cursor = client.execute("SELECT 1; SELECT 2; DO $$ BEGIN RAISE NOTICE 'heard'; END $$; "
+                            "SELECT 3")
     results = []
     while True:
         if cursor.description:
@@ -118,9 +119,10 @@ def pgbench_writes_with_a_connection_per_transaction(t):
 @case()
 def two_databases_and_an_alias(t):
     t.pg.database("second")
-    weir = t.weir(databases={"shop": f"host=127.0.0.1 port={t.pg.port} dbname=second",
-                             "forced": f"host={t.pg.sock} port={t.pg.port} dbname=postgres user=app",
-                             "*": f"host=127.0.0.1 port={t.pg.port}"})
+    weir = t.weir(databases={
+        "shop": f"host=127.0.0.1 port={t.pg.port} dbname=second",
+        "forced": f"host={t.pg.sock} port={t.pg.port} dbname=postgres user=app",
+        "*": f"host=127.0.0.1 port={t.pg.port}"})
     same(weir.value("SELECT current_database()", dbname="shop"), "second", "alias")
     same(weir.value("SELECT current_user::text", dbname="forced"), "app", "forced user")
     same(weir.value("SELECT current_database()"), "postgres", "the * line")

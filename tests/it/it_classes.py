@@ -55,7 +55,8 @@ def a_real_pg_dump_is_a_backup(t):
 @case(beyond=BEYOND)
 def the_operator_decides(t):
     weir = t.weir(text="[class reports]\npriority = 5\nmatch = user:app\n"
-                       "[class batch]\npriority = 20\nmatch = application_name:night* database:*gres\n")
+                       "[class batch]\npriority = 20\n"
+                       "match = application_name:night* database:*gres\n")
     for params, wanted in (({"user": "app"}, "reports"), ({"application_name": "nightly"}, "batch"),
                            ({"application_name": "daily"}, "interactive"),
                            # What a client says of itself can lower its class, not raise it.
@@ -68,8 +69,9 @@ def the_operator_decides(t):
 
 @case(beyond=BEYOND)
 def a_class_keeps_to_its_cap_and_leaves_room(t):
-    """With a cap of 2 for bulk, ten bulk clients never hold more, and others find a server at once."""
-    weir = t.weir(default_pool_size=5, text="[class bulk]\nmax = 2\nmatch = application_name:bulky\n")
+    """With a cap of 2, ten bulk clients never hold more, and others find a server at once."""
+    weir = t.weir(default_pool_size=5,
+                  text="[class bulk]\nmax = 2\nmatch = application_name:bulky\n")
 
     def bulk():
         with weir_connect(weir, "bulky") as client:

@@ -11,6 +11,7 @@ from harness import (Failed, Skip, as_postgres, case, holds, in_thread, output_o
                      wait_until)
 
 XACT = "server_assignment_count xact_count query_count"
+TIMES = "xact_time query_time wait_time"
 PS = "client_parse_count server_parse_count bind_count client_login_count"
 # PgBouncer 1.25's columns, in its order; ours may only come after them.
 COLUMNS = {
@@ -33,10 +34,8 @@ COLUMNS = {
              "max_user_client_connections current_client_connections",
     "TOTALS": "name value",
     "STATS": "database "
-             + " ".join(f"total_{c}" for c in f"{XACT} received sent xact_time query_time wait_time "
-                                              f"{PS}".split()) + " "
-             + " ".join(f"avg_{c}" for c in f"{XACT} recv sent xact_time query_time wait_time "
-                                            f"{PS}".split()),
+             + " ".join(f"total_{c}" for c in f"{XACT} received sent {TIMES} {PS}".split()) + " "
+             + " ".join(f"avg_{c}" for c in f"{XACT} recv sent {TIMES} {PS}".split()),
 }
 
 
@@ -153,8 +152,7 @@ def set_changes_a_setting_now(t):
     wait_until("one waits", lambda: weir.pool()["cl_waiting"] == 1)
     weir.console("SET default_pool_size = 2")
     same(waiting.get(), "in", "the waiting client")
-    same({row["key"]: row["value"] for row in weir.console("SHOW CONFIG")}["default_pool_size"], "2",
-         "SHOW CONFIG")
+    same(setting(weir, "default_pool_size"), "2", "SHOW CONFIG")
 
 
 @case()

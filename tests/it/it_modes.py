@@ -22,7 +22,8 @@ def session_mode_keeps_the_session(t):
         same(client.execute("SELECT pg_backend_pid()").fetchone()[0], pid, "server (kept)")
         same(client.execute("SHOW work_mem").fetchone()[0], "4MB", "setting, reset")
         same(client.execute("SELECT to_regclass('mine')").fetchone()[0], None, "temp table, reset")
-        same(client.execute("SELECT count(*) FROM pg_prepared_statements").fetchone()[0], 0, "names")
+        same(client.execute("SELECT count(*) FROM pg_prepared_statements").fetchone()[0], 0,
+             "names")
         same(client.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
              .fetchone()[0], 0, "locks")
 
@@ -152,7 +153,8 @@ def max_user_connections_over_all_databases(t):
     weir = t.weir(max_user_connections=1, query_wait_timeout=1)
     first = weir.connect(autocommit=False, user="app")
     first.execute("SELECT 1")
-    refused(lambda: weir.value("SELECT 1", user="app", dbname="user_cap"), text="query_wait_timeout")
+    refused(lambda: weir.value("SELECT 1", user="app", dbname="user_cap"),
+            text="query_wait_timeout")
     same(weir.value("SELECT 1", user="other", dbname="user_cap"), 1, "another user")
 
 

@@ -68,6 +68,7 @@ def node_postgres_startup_options(t):
 @case(beyond="a wrong password is 08P01")
 def node_postgres_scram_and_tls(t):
     c = Certificates(t.dir)
-    weir = t.weir(auth_type="scram-sha-256", userlist={"app": PASSWORD}, client_tls_sslmode="require",
-                  client_tls_key_file=c.path("server.key"), client_tls_cert_file=c.path("server.crt"))
+    weir = t.weir(auth_type="scram-sha-256", userlist={"app": PASSWORD},
+                  client_tls_sslmode="require", client_tls_key_file=c.path("server.key"),
+                  client_tls_cert_file=c.path("server.crt"))
     suite(t, "tls", weir, PGUSER="app", PGPASSWORD=PASSWORD, CA=str(c.path("ca.crt")))

@@ -38,10 +38,10 @@ def one_name_two_texts(t):
 def a_statement_follows_its_client_to_other_servers(t):
     weir = t.weir(default_pool_size=3)
     with weir.raw() as client:
-        same(client.kinds(raw.parse("s", "SELECT pg_backend_pid(), $1::text"), raw.describe("S", "s"),
-                          raw.sync()), "1tTZ", "answer to Parse and Describe")
+        same(client.kinds(raw.parse("s", "SELECT pg_backend_pid(), $1::text"),
+                          raw.describe("S", "s"), raw.sync()), "1tTZ", "Parse and Describe")
         pids = set()
-        for held in range(3):
+        for _ in range(3):
             pids.add(client.rows(raw.run_named("s", ["x"]))[0][0])
             blocker = weir.connect(autocommit=False)
             blocker.execute("SELECT 1")

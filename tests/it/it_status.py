@@ -6,7 +6,8 @@ import socket
 from harness import case, holds, same, wait_until
 
 BEYOND = "it has no status port"
-SAMPLE = re.compile(r'^([a-zA-Z_:][a-zA-Z0-9_:]*)(\{(?:[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\\n]|\\["\\n])*",?)*\})? '
+LABEL = r'[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\\n]|\\["\\n])*",?'
+SAMPLE = re.compile(rf'^([a-zA-Z_:][a-zA-Z0-9_:]*)(\{{(?:{LABEL})*\}})? '
                     r'(-?[0-9.]+(?:e[+-]?[0-9]+)?|[+-]Inf|NaN)$')
 
 
@@ -91,8 +92,9 @@ def hostile_http(t):
     address = ("127.0.0.1", weir.settings["status_port"])
     for junk in (b"\0" * 1000, b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"A" * 100000,
                  b"GET /" + b"a" * 50000 + b" HTTP/1.1\r\n\r\n", b"GET /metrics HTTP/1.1\r\n" +
-                 b"X: y\r\n" * 20000 + b"\r\n", b"POST /metrics HTTP/1.1\r\nContent-Length: 99999999999"
-                 b"\r\n\r\nx", b"GET /../../etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n"):
+                 b"X: y\r\n" * 20000 + b"\r\n",
+                 b"POST /metrics HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\nx",
+                 b"GET /../../etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n"):
         with socket.create_connection(address, 5) as client:
             try:
                 client.sendall(junk)

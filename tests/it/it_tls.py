@@ -201,11 +201,10 @@ ASK = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
 @case()
 def server_sslmodes(t):
     pg, c = tls_postgres(t)
-    for mode, encrypted in (("disable", False), ("allow", True), ("prefer", True), ("require", True),
-                            ("verify-ca", True), ("verify-full", True)):
+    for mode in ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"):
         weir = t.weir(pg=pg, server_tls_sslmode=mode, server_tls_ca_file=c.path("ca.crt"),
                       databases={"*": f"host=localhost port={pg.port}"})
-        same(weir.value(ASK), encrypted, f"TLS with {mode}")
+        same(weir.value(ASK), mode != "disable", f"TLS with {mode}")
         weir.check()
     weir = t.weir(pg=pg, server_tls_sslmode="require")
     same(weir.value("SELECT current_user::text", user="u_tls"), "u_tls", "hostssl")

@@ -89,7 +89,8 @@ def run_named(name, params=()):
 
 
 def error_fields(body):
-    return {part[:1].decode(): part[1:].decode(errors="replace") for part in body.split(b"\0") if part}
+    return {part[:1].decode(): part[1:].decode(errors="replace")
+            for part in body.split(b"\0") if part}
 
 
 def row_values(body):
