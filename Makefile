@@ -5,7 +5,10 @@
 #   SAN=LIST  a sanitizer build: address,undefined or thread (default O: build/LIST)
 #   DEV=1     for the edit-compile loop: -Og, more debug information, unused names only warn
 #   CC=clang  both gcc and clang must stay silent; a change of compiler or flags rebuilds
+#   V=1       show the commands
 comma := ,
+Q := $(if $(V),,@)
+say = $(if $(V)$(findstring s,$(firstword -$(MAKEFLAGS))),,@printf '%-5s %s\n' $(1) $(2))
 SAN ?=
 O ?= build$(if $(SAN),/$(subst $(comma),-,$(SAN)))
 ifeq ($(origin CC),default)
@@ -107,30 +110,39 @@ deps: ## install the Debian packages for all of this (says which and why; sudo w
 # ---- rules ---------------------------------------------------------------------------------------
 $(O)/obj/%.o: %.c $(O)/flags
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
+	$(call say,CC,$<)
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
 $(O)/libweir.a: $(call obj,$(LIB_SRC)) $(O)/sources
 	@rm -f $@
-	ar rcs $@ $(filter %.o,$^)
+	$(call say,AR,$@)
+	$(Q)ar rcs $@ $(filter %.o,$^)
 $(O)/pgweir: $(call obj,proxy/main.c) $(O)/libweir.a
-	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $^ -o $@ $(LIBS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $^ -o $@ $(LIBS)
 $(UNIT_BIN): $(O)/tests/%: $(O)/obj/tests/%.o $(O)/libweir.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $^ -o $@ $(TEST_LIBS) $(LIBS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $^ -o $@ $(TEST_LIBS) $(LIBS)
 $(O)/tests/sim: $(call obj,$(SIM_SRC)) $(O)/libweir.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $^ -o $@ $(LIBS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $^ -o $@ $(LIBS)
 $(BENCH_BIN): $(O)/bench/%: $(O)/obj/bench/%.o $(call obj,$(BENCH_LIB)) $(O)/libweir.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $^ -o $@ $(LIBS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $^ -o $@ $(LIBS)
 
 $(O)/fuzz/obj/%.o: %.c $(O)/fuzz/flags
 	@mkdir -p $(@D)
-	$(CLANG) $(FUZZ_CFLAGS) -fsanitize=fuzzer-no-link,$(FUZZ_SAN) -MMD -MP -c $< -o $@
+	$(call say,CLANG,$<)
+	$(Q)$(CLANG) $(FUZZ_CFLAGS) -fsanitize=fuzzer-no-link,$(FUZZ_SAN) -MMD -MP -c $< -o $@
 $(O)/fuzz/libweir.a: $(FUZZ_OBJ) $(O)/sources
 	@rm -f $@
-	ar rcs $@ $(filter %.o,$^)
+	$(call say,AR,$@)
+	$(Q)ar rcs $@ $(filter %.o,$^)
 $(FUZZ_BIN): $(O)/fuzz/%: $(O)/fuzz/obj/tests/fuzz/%.o $(O)/fuzz/libweir.a
-	$(CLANG) $(FUZZ_CFLAGS) -fsanitize=fuzzer,$(FUZZ_SAN) $^ -o $@ $(LIBS)
+	$(call say,LD,$@)
+	$(Q)$(CLANG) $(FUZZ_CFLAGS) -fsanitize=fuzzer,$(FUZZ_SAN) $^ -o $@ $(LIBS)
 
 unit-build: $(UNIT_BIN)
 sim-build: $(SIM_BIN)
