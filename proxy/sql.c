@@ -11,7 +11,7 @@
  *
  * Words are packed 8 folded bytes at a time into a 64-bit value, so a word of up to 8 bytes is its
  * own value; the keyword table is probed with that value, and nearly all words miss at the first
- * probe. The tables are filled before main(), and read-only from then on.
+ * probe. The table is filled before main(), and read-only from then on.
  *
  * Multi-byte encodings that PostgreSQL allows only for clients (SJIS, BIG5, GBK ...) may hold a
  * backslash as a second byte; inside E'' that may mislead us about the end of the string.
@@ -51,11 +51,11 @@ static const uint8_t byte_class[256] = {
     [';'] = BYTE_SEMICOLON,
 };
 
-enum { SLOTS_N = 1024, SLOT_BITS = 10 }; /* some 110 keywords: nine of ten words miss at once */
-
-static uint8_t fold[256];      /* a byte of a word, in lower case; 0 where a word ends */
-static uint8_t slots[SLOTS_N]; /* 1 + index into sql_keywords, by slot_of() its value */
-static uint64_t slot_value[SLOTS_N];
+static inline bool is_word_byte(uint8_t c)
+{
+    return byte_class[c] == BYTE_WORD || byte_class[c] == BYTE_DIGIT ||
+           byte_class[c] == BYTE_DOLLAR;
+}
 
 static inline uint64_t mix(uint64_t a, uint64_t b)
 {
@@ -65,36 +65,79 @@ static inline uint64_t mix(uint64_t a, uint64_t b)
     return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
-static inline uint32_t slot_of(uint64_t value)
+/* ---- words, eight bytes at once ---------------------------------------------------------- */
+
+#define LANES(byte) (0x0101010101010101u * (byte))
+
+/* The high bit of each lane whose low seven bits are at least `low`. */
+#define LANES_GE(lanes, low) ((lanes) + LANES(0x80 - (low)))
+
+/* The next eight bytes, the first lowest; zeros behind the end. */
+static inline uint64_t load8(const uint8_t *at, const uint8_t *end)
 {
-    return (uint32_t)(value * 0x9e3779b97f4a7c15u >> (64 - SLOT_BITS));
+    uint64_t x = 0;
+
+    if (end - at >= 8) {
+        memcpy(&x, at, sizeof(x));
+        return x;
+    }
+    for (uint32_t i = 0; at < end; i += 8)
+        x |= (uint64_t)*at++ << i;
+    return x;
+}
+
+/* How many of the eight bytes belong to a word: letters, digits, _, $, and all beyond ASCII. */
+static inline uint32_t word_bytes(uint64_t x)
+{
+    uint64_t seven = x & LANES(0x7f), lower = seven | LANES(0x20);
+    uint64_t letter = LANES_GE(lower, 'a') & ~LANES_GE(lower, 'z' + 1);
+    uint64_t digit = LANES_GE(seven, '0') & ~LANES_GE(seven, '9' + 1);
+    uint64_t not_underscore = LANES_GE(seven ^ LANES('_'), 1);
+    uint64_t not_dollar = LANES_GE(seven ^ LANES('$'), 1);
+    uint64_t end = ~(letter | digit | ~not_underscore | ~not_dollar | x) & LANES(0x80);
+
+    return end ? (uint32_t)__builtin_ctzll(end) / 8 : 8;
+}
+
+static inline uint64_t fold8(uint64_t x)
+{
+    uint64_t seven = x & LANES(0x7f);
+    uint64_t upper = LANES_GE(seven, 'A') & ~LANES_GE(seven, 'Z' + 1) & ~x & LANES(0x80);
+
+    return x | upper >> 2; /* 0x80 >> 2 is what lies between A and a */
 }
 
 /* Takes the word at `at` and packs it; returns where it ends. */
 static inline const uint8_t *take_word(const uint8_t *at, const uint8_t *end, uint64_t *value)
 {
-    uint64_t packed = 0, whole = 0;
-    const uint8_t *chunk = at;
+    uint64_t x = load8(at, end), whole = 0;
+    uint32_t n = word_bytes(x);
 
-    while (at < end && fold[*at] != 0) {
-        if (at - chunk == 8) {
-            whole = mix(whole, packed);
-            packed = 0;
-            chunk = at;
-        }
-        packed = packed << 8 | fold[*at++];
+    while (n == 8 && end - at > 8 && is_word_byte(at[8])) {
+        whole = mix(whole, fold8(x));
+        at += 8;
+        x = load8(at, end);
+        n = word_bytes(x);
     }
-    *value = whole == 0 ? packed : mix(whole, packed);
-    return at;
+    x = n == 8 ? x : x & ((1ull << 8 * n) - 1);
+    *value = whole == 0 ? fold8(x) : mix(whole, fold8(x));
+    return at + n;
 }
 
-__attribute__((constructor)) static void tables_fill(void)
+/* ---- keywords ---------------------------------------------------------------------------- */
+
+enum { SLOTS_N = 1024, SLOT_BITS = 10 }; /* some 110 keywords: nine of ten words miss at once */
+
+static uint8_t slots[SLOTS_N]; /* 1 + index into sql_keywords, by slot_of() its value */
+static uint64_t slot_value[SLOTS_N];
+
+static inline uint32_t slot_of(uint64_t value)
 {
-    for (int c = 0; c < 256; c++) {
-        enum byte_class class = byte_class[c];
-        if (class == BYTE_WORD || class == BYTE_DIGIT || class == BYTE_DOLLAR)
-            fold[c] = (uint8_t)(c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c);
-    }
+    return (uint32_t)(value * 0x9e3779b97f4a7c15u >> (64 - SLOT_BITS));
+}
+
+__attribute__((constructor)) static void slots_fill(void)
+{
     must(sql_keywords_n < 255);
     for (uint32_t i = 0; i < sql_keywords_n; i++) {
         const uint8_t *text = (const uint8_t *)sql_keywords[i].text;
@@ -187,8 +230,8 @@ struct scan {
     uint32_t depth;          /* of parentheses */
     uint32_t blocks;         /* of BEGIN ATOMIC and CASE in the body of a routine */
     struct set_config set_config;
-    struct sql_statement st;
     struct sql_info *out;
+    struct sql_statement st; /* last: its words stay as they are */
 };
 
 /* ---- tokens ------------------------------------------------------------------------------ */
@@ -436,7 +479,7 @@ static inline void scan_word(struct scan *s)
     const uint8_t *next = take_word(text, s->end, &value);
 
     if (next - text == 1 && next < s->end && (*next == '\'' || *next == '&') &&
-        scan_prefixed(s, fold[*text], next))
+        scan_prefixed(s, *text | 0x20, next))
         return;
     const struct sql_keyword *keyword = keyword_of(value);
     s->at = next;
@@ -444,7 +487,7 @@ static inline void scan_word(struct scan *s)
         token(s, TOKEN_LITERAL, keyword->word, 0);
         return;
     }
-    if (keyword->word != WORD_PLAIN)
+    if (keyword->word >= WORD_NOTICED_FIRST)
         notice(s, keyword->word);
     word_keep(s, text, (size_t)(next - text), false, keyword);
     token(s, TOKEN_WORD, keyword->word, value);
@@ -460,8 +503,8 @@ static inline bool is_digit_at(const struct scan *s, const uint8_t *at)
 static void scan_number(struct scan *s)
 {
     const uint8_t *at = s->at;
-    bool radix =
-        *at == '0' && s->end - at > 2 && strchr("xXoObB", at[1]) && at[1] != 0 && fold[at[2]] != 0;
+    bool radix = *at == '0' && s->end - at > 2 && strchr("xXoObB", at[1]) && at[1] != 0 &&
+                 is_word_byte(at[2]);
 
     if (radix) {
         uint64_t digits;
@@ -494,7 +537,7 @@ static void scan_dollar(struct scan *s)
         literal(s, at);
         return;
     }
-    while (at < s->end && fold[*at] != 0 && *at != '$')
+    while (at < s->end && is_word_byte(*at) && *at != '$')
         at++;
     if (at == s->end || *at != '$') {
         token(s, TOKEN_OTHER, WORD_PLAIN, *s->at);
@@ -634,15 +677,20 @@ static inline void scan_token(struct scan *s)
 
 void sql_scan(const char *text, size_t n, bool truncated, struct sql_info *out)
 {
-    struct scan s = {.out = out};
+    struct scan s;
 
+    memset(&s, 0, offsetof(struct scan, st) + offsetof(struct sql_statement, words));
+    s.out = out;
     *out = (struct sql_info){0};
     if (n > 0) {
         s.at = (const uint8_t *)text;
         s.end = s.at + n;
     }
-    while (s.at < s.end)
+    while (s.at < s.end) {
         scan_token(&s);
+        if (s.at < s.end && *s.at == ' ') /* one space is what mostly follows */
+            s.at++;
+    }
     statement_end(&s);
     if (out->statements_n == 0)
         out->flags |= SQL_EMPTY;

@@ -15,7 +15,6 @@ enum sql_word {
     WORD_DEALLOCATE,
     WORD_DECLARE,
     WORD_DISCARD,
-    WORD_END,
     WORD_EXECUTE,
     WORD_EXPLAIN,
     WORD_PREPARE,
@@ -25,33 +24,36 @@ enum sql_word {
     WORD_SET,
     WORD_TABLE,
     WORD_WITH,
-    WORD_BEGIN,
     /* words that follow them */
     WORD_ALL,
     WORD_AUTHORIZATION,
-    WORD_CASE,
     WORD_CHARACTERISTICS,
     WORD_CONSTRAINTS,
     WORD_FROM,
-    WORD_HOLD,
     WORD_INDEX,
-    WORD_INTO,
     WORD_LOCAL,
     WORD_NAMES,
     WORD_PREPARED,
     WORD_ROLE,
     WORD_ROUTINE, /* FUNCTION, PROCEDURE */
     WORD_SESSION,
-    WORD_STANDARD_IO, /* STDIN, STDOUT */
-    WORD_TEMP,        /* TEMP, TEMPORARY */
     WORD_TIME,
     WORD_TO,
     WORD_TRANSACTION,
     WORD_ZONE,
-    WORD_CHANGE,   /* INSERT, UPDATE (also FOR UPDATE), DELETE, MERGE, FOR SHARE */
     WORD_OPERAND,  /* a sign behind it belongs to a number: AND, THEN, LIMIT ... */
     WORD_CONSTANT, /* NULL, FALSE */
     WORD_TRUE,
+    /* words that mean something wherever they stand */
+    WORD_NOTICED_FIRST,
+    WORD_BEGIN = WORD_NOTICED_FIRST,
+    WORD_CASE,
+    WORD_CHANGE, /* INSERT, UPDATE (also FOR UPDATE), DELETE, MERGE, FOR SHARE */
+    WORD_END,
+    WORD_HOLD,
+    WORD_INTO,
+    WORD_STANDARD_IO, /* STDIN, STDOUT */
+    WORD_TEMP,        /* TEMP, TEMPORARY */
     /* names that count quoted as well */
     WORD_NAMES_FIRST,
     WORD_REPORTED = WORD_NAMES_FIRST, /* a setting reported by ParameterStatus */

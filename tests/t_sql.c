@@ -245,7 +245,7 @@ static size_t disguise(const char *text, uint32_t seed, char *out)
     bool quoted = strpbrk(text, "'\"$\\-/") != NULL;
 
     for (const char *c = text; *c; c++) {
-        bool inside = c > text && (fold[(uint8_t)c[-1]] || strchr("_.&<>:", c[-1]));
+        bool inside = c > text && (is_word_byte((uint8_t)c[-1]) || strchr("_.&<>:", c[-1]));
         seed = seed * 1664525 + 1013904223;
         if (*c >= '0' && *c <= '9' && !inside && !quoted)
             out[n++] = (char)('1' + (seed >> 24) % 9);
