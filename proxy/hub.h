@@ -18,7 +18,9 @@
 struct client;
 struct server;
 struct cancel;
+struct control;
 struct dns;
+struct gates;
 
 enum end_reason {
 #define END(name, who, text) END_##name,
@@ -37,6 +39,8 @@ struct proxy {
     struct hub *hubs[WORKERS_MAX];
     struct pool_registry *registry;
     struct dns *dns;
+    struct control *control; /* the control loop's: proxy/control.h */
+    struct gates *gates;     /* which databases are paused or disabled; made by control_open() */
     uint8_t secret[32]; /* of this process: cancel keys, salts for users we do not know */
     uint64_t started_us;
     /* atomics */

@@ -1,0 +1,28 @@
+/* Which databases are paused or disabled: set by the control loop (PAUSE, DISABLE, KILL), asked by
+ * any loop at a login, so that a pool made after a PAUSE does not slip through it.
+ *
+ * route_join() makes a pool visible first and asks then; the control loop sets the gate first and
+ * walks the pools then: one of the two always sees the other. */
+#ifndef PROXY_GATES_H
+#define PROXY_GATES_H
+
+#include "breaker/base.h"
+
+struct gates;
+
+struct gate {
+    bool paused;   /* the pool must be in POOL_PAUSED */
+    bool disabled; /* nobody logs in: `database "X" is disabled` (57P03) */
+};
+
+/* NULL: out of memory. */
+struct gates *gates_new(void);
+void gates_free(struct gates **g);
+/* Any thread. */
+struct gate gates_of(struct gates *g, const char *database);
+/* Control loop. False: out of memory; nothing changed. */
+MUST_USE bool gates_set(struct gates *g, const char *database, struct gate gate);
+void gates_pause_all(struct gates *g, bool paused);
+bool gates_all_paused(struct gates *g);
+
+#endif
