@@ -57,11 +57,13 @@ bool config_load(const char *const *files, size_t files_n, const struct config *
     return finish(cfg, ok, out);
 }
 
+/* NULL stays NULL. */
 static bool copy_text(struct arena *arena, const char **text)
 {
-    if (*text)
-        *text = arena_copy_text(arena, *text);
-    return *text;
+    const char *from = *text;
+    if (from)
+        *text = arena_copy_text(arena, from);
+    return *text || !from;
 }
 
 /* old's statements in an arena of their own: old may be gone long before. */
@@ -72,7 +74,7 @@ static struct config *copy_statements(const struct config *old)
         return NULL;
     struct config_own *own = cfg->own;
     own->first_file = old->own->first_file;
-    bool ok = copy_text(&own->arena, &own->first_file) || !old->own->first_file;
+    bool ok = copy_text(&own->arena, &own->first_file);
     const char *section = NULL, *file = NULL, *old_section = NULL, *old_file = NULL;
     for (const struct ini_statement *s = old->own->statements.first; ok && s; s = s->next) {
         struct ini_statement copy = *s;
@@ -86,9 +88,7 @@ static struct config *copy_statements(const struct config *old)
             copy.at.file = file;
         old_section = s->section, section = copy.section;
         old_file = s->at.file, file = copy.at.file;
-        ok = ok &&
-             (!s->key ||
-              (copy_text(&own->arena, &copy.key) && copy_text(&own->arena, &copy.value))) &&
+        ok = ok && copy_text(&own->arena, &copy.key) && copy_text(&own->arena, &copy.value) &&
              ini_list_add(&own->statements, &own->arena, &copy);
     }
     if (ok)

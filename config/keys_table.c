@@ -425,7 +425,7 @@ static const struct key class_keys[] = {
         "files, before the built-in ones."),
     CLASS_INT("priority", priority, 0, CLASS_PRIORITY_MAX,
               "0 is protected; higher numbers are served later and shed earlier."),
-    CLASS_INT("weight", weight, 1, 1000000, "Share among classes of the same priority."),
+    CLASS_INT("weight", weight, 1, 1000, "Share among classes of the same priority."),
     CLASS_SHARE("reserved", reserved,
                 "Servers never lent to others while the class has clients: a number, or % of the "
                 "limit."),

@@ -129,7 +129,9 @@ static bool unknown_section(struct build *b, const struct ini_statement *s)
     if (b->bad_section && strcmp(b->bad_section, s->section) == 0)
         return false;
     b->bad_section = s->section;
-    const char *near = keys_nearest_word(known, COUNT_OF(known), s->section);
+    const char *near = strncmp(s->section, "class", 5) == 0
+                           ? "class NAME"
+                           : keys_nearest_word(known, COUNT_OF(known), s->section);
     return report_error(b->report, s->at, "there is no section [%s]%s%s%s", s->section,
                         near ? "; did you mean [" : "", near ? near : "", near ? "]?" : "");
 }
