@@ -14,11 +14,11 @@ enum {
     BEFORE_US = 300 * US_PER_MS,      /* into a test: pressure that still stems from before it */
     RETRIP_US = 600 * US_PER_MS, /* into probation: earlier pressure is the release's own jolt */
     PROBATION_RAMP_US = US_PER_S,
-    EXONERATED_CALM_US = 5 * US_PER_S,
+    EXONERATED_CALM_US = 5ull * US_PER_S,
     ROUND_US = US_PER_S, /* between two rounds of cancels */
     EXONERATED_ROW_MAX = 5,
-    RETRY_US_MIN = 5 * US_PER_S,
-    RETRY_US_MAX = 300 * US_PER_S,
+    RETRY_US_MIN = 5ull * US_PER_S,
+    RETRY_US_MAX = 300ull * US_PER_S,
 };
 
 static const struct {
@@ -50,17 +50,17 @@ void breaker_opts_defaults(struct breaker_opts *opts)
         .trip_ticks_n = 10,
         .retrip_ticks_n = 5,
         .verdict_n = 12,
-        .test_us_min = 500 * US_PER_MS,
-        .test_us = 1500 * US_PER_MS,
-        .test_us_max = 4 * US_PER_S,
-        .test_slow_us = 8 * US_PER_S,
-        .probation_us = 5 * US_PER_S,
+        .test_us_min = 500ull * US_PER_MS,
+        .test_us = 1500ull * US_PER_MS,
+        .test_us_max = 4ull * US_PER_S,
+        .test_slow_us = 8ull * US_PER_S,
+        .probation_us = 5ull * US_PER_S,
         .settle_us = US_PER_S,
-        .close_us = 10 * US_PER_S,
-        .open_cancel_us = 2 * US_PER_S,
-        .cancel_after_us = 3 * US_PER_S,
-        .cancel_patience_us = 12 * US_PER_S,
-        .exonerated_us = 30 * US_PER_S,
+        .close_us = 10ull * US_PER_S,
+        .open_cancel_us = 2ull * US_PER_S,
+        .cancel_after_us = 3ull * US_PER_S,
+        .cancel_patience_us = 12ull * US_PER_S,
+        .exonerated_us = 30ull * US_PER_S,
         .early_retest = true,
         .drain_unpaced = true,
     };

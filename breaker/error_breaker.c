@@ -28,25 +28,25 @@ void error_breaker_opts_defaults(struct error_breaker_opts *opts)
     *opts = (struct error_breaker_opts){
         .alive_us = US_PER_S,
         .consecutive_n = 5,
-        .apart_us = 50 * US_PER_MS,
-        .window_us = 5 * US_PER_S,
+        .apart_us = 50ull * US_PER_MS,
+        .window_us = 5ull * US_PER_S,
         .window_n_min = 10,
         .window_share = 0.5,
         .died_n = 3,
         .died_share = 0.5,
-        .died_us = 500 * US_PER_MS,
-        .probe_us_min = 100 * US_PER_MS,
+        .died_us = 500ull * US_PER_MS,
+        .probe_us_min = 100ull * US_PER_MS,
         /* One connection a second disturbs nobody, and a longer wait is an outage we make: 90 % of
          * the users shall be served within 2 s of the database's return. */
         .probe_us_max = US_PER_S,
-        .probe_timeout_us = 3 * US_PER_S,
+        .probe_timeout_us = 3ull * US_PER_S,
         .ramp_n_min = 2,
         .ramp_n_max = 16,
         .ramp_logins_n = 20,
-        .ramp_clean_us = 2 * US_PER_S,
-        .ramp_us_max = 30 * US_PER_S,
-        .bulk_settle_us = 10 * US_PER_S,
-        .grace_us = 5 * US_PER_S,
+        .ramp_clean_us = 2ull * US_PER_S,
+        .ramp_us_max = 30ull * US_PER_S,
+        .bulk_settle_us = 10ull * US_PER_S,
+        .grace_us = 5ull * US_PER_S,
     };
 }
 

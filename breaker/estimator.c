@@ -16,21 +16,21 @@ enum {
 void estimator_opts_defaults(struct estimator_opts *opts)
 {
     *opts = (struct estimator_opts){
-        .lat_floor_us = 5 * US_PER_MS,
-        .q_target_us = 20 * US_PER_MS,
+        .lat_floor_us = 5ull * US_PER_MS,
+        .q_target_us = 20ull * US_PER_MS,
         .slices_n_min = 4,
         .n_min = 30,
         .n_min_test = 12,
-        .warmup_us = 40 * US_PER_S,
+        .warmup_us = 40ull * US_PER_S,
         .warmup_n = 1000,
-        .quick_us = 8 * US_PER_S,
+        .quick_us = 8ull * US_PER_S,
         .quick_n = 1000,
         .rise_us = 1800ull * US_PER_S,
         .fall_us = 120ull * US_PER_S,
         .anchor_cap = 1.25,
         .anchor_cap_log2 = 0.3,
-        .lag_us = 250 * US_PER_MS,
-        .settle_us = 30 * US_PER_S,
+        .lag_us = 250ull * US_PER_MS,
+        .settle_us = 30ull * US_PER_S,
     };
     estimator_opts_preset(opts, ESTIMATOR_BALANCED);
 }

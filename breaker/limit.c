@@ -24,7 +24,7 @@ void limit_opts_defaults(struct limit_opts *opts)
         .cut_min = 0.25,
         .cut_max = 0.8,
         .ramp = 0.25,
-        .probe_us = 30 * US_PER_S,
+        .probe_us = 30ull * US_PER_S,
         .jitter = 0.2,
     };
 }

@@ -142,7 +142,7 @@ static void test_reset_takes_today_for_normal(void **state)
     assert_true(!p.blind && p.p < 0.7);
 }
 
-/* ---- anything at all ------------------------------------------------------------------------------- */
+/* ---- anything at all ---------------------------------------------------------------------- */
 
 static void test_pressure_is_a_number_whatever_comes(void **state)
 {

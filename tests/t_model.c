@@ -103,7 +103,7 @@ static void begin(struct play *play)
     breaker_init(&play->breaker, &play->breaker_opts, play->classes, play->classes_n, 1);
     for (uint32_t i = 0; i < play->classes_n; i++)
         play->g[i] = 1;
-    strcpy(play->state, "closed");
+    memcpy(play->state, "closed", sizeof "closed");
 }
 
 static void read_observations(struct play *play, const char *at)

@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
 """Plays the reference model and writes what it saw and answered as traces for t_model.
 
-    compare.py --check build/tests/t_model     fresh traces from random seeds and from the simulator's
-                                               scenarios, compared at once; nothing is kept
-    compare.py --golden tests/model/golden     writes the small traces that are committed
+    compare.py --check build/tests/t_model  fresh traces from random seeds and from the simulator's
+                                            scenarios, compared at once; nothing is kept
+    compare.py --golden tests/model/golden  writes the small traces that are committed
 
-The model is looked for in $SHARED (a folder with core.py), then in ../shared/overload_model. Without it --check says
-so and leaves the comparison to the golden traces, which t_model plays by itself.
+The model is looked for in $SHARED (a folder with core.py and sim.py), then in
+../shared/overload_model. Without it --check says so and leaves the comparison to the golden traces,
+which t_model plays by itself.
 
-Two things make equality exact rather than near: every duration is a whole number of microseconds that
-survives the way through seconds and back, and every tick comes a little off the tenth of a second, so
-that no comparison of times hangs on the last bit of a sum of tenths.
+Two things make equality exact rather than near: every duration is a whole number of microseconds
+that survives the way through seconds and back, and every tick comes a little off the tenth of a
+second, so that no comparison of times hangs on the last bit of a sum of tenths.
 """
 import argparse
 import math
@@ -24,7 +25,8 @@ TICK_US = 100000
 OFFSET_US = 10000
 CAPS = {"backup": 8, "bulk": 30, "etl": 12}
 TRICKLE = 1000000
-# S1 postmortem, S2 boiling frog, S8 heavier deploy, S10 non-streaming, S11 few users, S13 two classes
+# S1 postmortem, S2 boiling frog, S8 heavier deploy,
+# S10 non-streaming, S11 few users, S13 two classes
 SCENARIOS = {"S1": 98, "S2": 108, "S8": 98, "S10": 98, "S11": 98, "S13": 98}
 
 
@@ -94,7 +96,8 @@ class Trace:
             new = use.get(name, (0, 0, 0, 0))
             if new != self.use[name] or self.shown is None:
                 active, nonstreaming, queued, rate = new
-                self.put("U %d %d %d %d %d %d" % (i, active, nonstreaming, queued, CAPS[name], rate))
+                self.put("U %d %d %d %d %d %d" %
+                         (i, active, nonstreaming, queued, CAPS[name], rate))
             self.use[name] = new
 
     def tick(self, now_us, observed, wait_us, queue_empty, head_us, inflight, use, stalled):
@@ -191,13 +194,14 @@ def random_trace(core, path, seed, seconds, cfg):
         inflight = [(r.randrange(5), r.randint(1000, 3000000)) for _ in range(r.randint(0, 3))
                     if slow > 20]
         waits = r.randint(0, 4000) + (r.randint(10000, 90000) if queueing else 0)
-        trace.tick(now_us, observed, waits if observed else None, not queueing and r.random() < 0.9,
+        empty = not queueing and r.random() < 0.9
+        trace.tick(now_us, observed, waits if observed else None, empty,
                    waits if queueing or r.random() < 0.3 else 0, inflight, use, stalled)
     return trace.close()
 
 
 class Recorder:
-    """Stands in the simulator between the world and its estimator and breaker, and passes all on."""
+    """Stands in the simulator between the world and its estimator, and passes everything on."""
 
     def __init__(self, world, keep):
         self.world, self.keep, self.ticks, self.seen, self.wait = world, keep, [], [], None
