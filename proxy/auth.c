@@ -28,8 +28,8 @@ static enum kind kind_of(const char *secret, struct scram_secret *scram)
 }
 
 /* The texts are PgBouncer's; log watchers know them. */
-static enum auth_verdict fail(struct auth *a, struct err *err, const char *sqlstate,
-                              const char *text)
+static enum auth_verdict refuse(struct auth *a, struct err *err, const char *sqlstate,
+                                const char *text)
 {
     a->step = AUTH_STEP_DONE;
     (void)err_set(err, sqlstate, "%s", text);
@@ -38,12 +38,12 @@ static enum auth_verdict fail(struct auth *a, struct err *err, const char *sqlst
 
 static enum auth_verdict wrong_password(struct auth *a, struct err *err)
 {
-    return fail(a, err, "28P01", "password authentication failed");
+    return refuse(a, err, "28P01", "password authentication failed");
 }
 
 static enum auth_verdict no_memory(struct auth *a, struct err *err)
 {
-    return fail(a, err, "53200", "out of memory");
+    return refuse(a, err, "53200", "out of memory");
 }
 
 static enum auth_verdict more(struct auth *a, enum auth_step next, bool put, struct err *err)
@@ -118,9 +118,9 @@ static enum auth_verdict check_certificate(struct auth *a, const struct auth_opt
                                            struct err *err)
 {
     if (!opts->cert_name)
-        return fail(a, err, "28000", "TLS certificate required");
+        return refuse(a, err, "28000", "TLS certificate required");
     if (strcmp(opts->cert_name, opts->user) != 0)
-        return fail(a, err, "28000", "TLS certificate name mismatch");
+        return refuse(a, err, "28000", "TLS certificate name mismatch");
     return AUTH_OK;
 }
 
@@ -144,7 +144,7 @@ enum auth_verdict auth_begin(struct auth *a, const struct auth_opts *opts, struc
     case AUTH_TYPE_ANY:
         return AUTH_OK;
     case AUTH_TYPE_TRUST:
-        return opts->secret ? AUTH_OK : fail(a, err, "28000", "\"trust\" authentication failed");
+        return opts->secret ? AUTH_OK : refuse(a, err, "28000", "\"trust\" authentication failed");
     case AUTH_TYPE_CERT:
         return check_certificate(a, opts, err);
     case AUTH_TYPE_PLAIN:
@@ -158,7 +158,7 @@ enum auth_verdict auth_begin(struct auth *a, const struct auth_opts *opts, struc
     case AUTH_TYPE_PAM:
         break;
     }
-    return fail(a, err, "0A000", "this authentication method is not supported");
+    return refuse(a, err, "0A000", "this authentication method is not supported");
 }
 
 /* ---- answers -----------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ static enum auth_verdict answer_plain(struct auth *a, const struct wire_msg *msg
     bool fits;
 
     if (!wire_read_password(msg, &password))
-        return fail(a, err, "08P01", "malformed password message");
+        return refuse(a, err, "08P01", "malformed password message");
     /* Checked for users nobody knows as well: the time it takes must not tell. */
     if (a->check_scram) {
         const struct auth_cache_ask ask = {.process_key = a->process_key,
@@ -190,7 +190,7 @@ static enum auth_verdict answer_md5(struct auth *a, const struct wire_msg *msg, 
     const char *answer;
 
     if (!wire_read_password(msg, &answer))
-        return fail(a, err, "08P01", "malformed password message");
+        return refuse(a, err, "08P01", "malformed password message");
     a->step = AUTH_STEP_DONE;
     if (!scram_md5_matches(answer, a->user, a->secret, a->md5_salt) || a->doomed)
         return wrong_password(a, err);
@@ -199,7 +199,8 @@ static enum auth_verdict answer_md5(struct auth *a, const struct wire_msg *msg, 
 
 static enum auth_verdict sasl_failed(struct auth *a, enum scram_verdict verdict, struct err *err)
 {
-    return fail(a, err, verdict == SCRAM_REFUSED ? "28P01" : "08P01", "SASL authentication failed");
+    return refuse(a, err, verdict == SCRAM_REFUSED ? "28P01" : "08P01",
+                  "SASL authentication failed");
 }
 
 static enum auth_verdict answer_sasl_first(struct auth *a, const struct wire_msg *msg,
@@ -209,10 +210,10 @@ static enum auth_verdict answer_sasl_first(struct auth *a, const struct wire_msg
     enum scram_verdict verdict;
 
     if (!wire_read_sasl_initial(msg, &initial))
-        return fail(a, err, "08P01", "malformed SASLInitialResponse message");
+        return refuse(a, err, "08P01", "malformed SASLInitialResponse message");
     a->scram.plus = strcmp(initial.mechanism, SCRAM_MECHANISM_PLUS) == 0;
     if (a->scram.plus ? !a->plus_offered : strcmp(initial.mechanism, SCRAM_MECHANISM) != 0)
-        return fail(a, err, "08P01", "client selected an invalid SASL authentication mechanism");
+        return refuse(a, err, "08P01", "client selected an invalid SASL authentication mechanism");
     verdict = scram_server_first(&a->scram, initial.data, a->nonce);
     if (verdict != SCRAM_OK)
         return sasl_failed(a, verdict, err);
@@ -259,7 +260,7 @@ enum auth_verdict auth_answer(struct auth *a, const struct wire_msg *msg, struct
     case AUTH_STEP_DONE:
         break;
     }
-    return fail(a, err, "08P01", "unexpected password message");
+    return refuse(a, err, "08P01", "unexpected password message");
 }
 
 void auth_end(struct auth *a)
