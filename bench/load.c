@@ -1,8 +1,7 @@
 /* Load of an application's users, as they behave when the database does not: they arrive when they
  * like (open loop), give up after a while, hang up, and try again.
  *
- * A request is a point read, a read of fifty rows, a sum over ten thousand, or a small transaction
- * that updates one, all on pgbench's tables. It waits for one of the application's connections, and
+ * A request (bench/mix.h) waits for one of the application's connections, and
  * every attempt ends in an answer, an error, or the user's patience: so long for a connection, and
  * as long again for the answer, as connection pools and drivers count it. Latency counts from the
  * moment the request was meant to be made, so a stalled server cannot hide behind the requests
@@ -16,10 +15,10 @@
  * impatient clients. One thread, one epoll set; requests, connections and time are bounded.
  */
 #include "bench/link.h"
+#include "bench/mix.h"
 #include "bench/tally.h"
 
 #include <getopt.h>
-#include <inttypes.h>
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -32,51 +31,16 @@ enum {
     SLOTS_MAX = 4096,
     REQUESTS_MAX = 1 << 16, /* outstanding; one that finds no place fails at once ("full") */
     EVENTS_MAX = 256,
-    STEPS_MAX = 6,
-};
-
-enum protocol { PROTOCOL_SIMPLE, PROTOCOL_EXTENDED, PROTOCOL_PREPARED };
-
-enum statement_id { POINT, RANGE, SUM, BEGIN, UPDATE, HISTORY, COMMIT, STATEMENTS_N };
-static const struct {
-    const char *text;
-    uint8_t params_n; /* of (aid, delta) */
-} statements[STATEMENTS_N] = {
-    [POINT] = {"SELECT abalance FROM pgbench_accounts WHERE aid = $1", 1},
-    [RANGE] = {"SELECT aid, abalance, filler FROM pgbench_accounts"
-               " WHERE aid >= $1 ORDER BY aid LIMIT 50",
-               1},
-    [SUM] = {"SELECT count(*), sum(abalance) FROM pgbench_accounts"
-             " WHERE aid BETWEEN $1 AND $1 + 9999",
-             1},
-    [BEGIN] = {"BEGIN", 0},
-    [UPDATE] = {"UPDATE pgbench_accounts SET abalance = abalance + $2 WHERE aid = $1", 2},
-    [HISTORY] = {"INSERT INTO pgbench_history (tid, bid, aid, delta, mtime)"
-                 " VALUES (1, 1, $1, $2, now())",
-                 2},
-    [COMMIT] = {"COMMIT", 0},
-};
-
-enum kind_id { KIND_POINT, KIND_RANGE, KIND_SUM, KIND_UPDATE, KINDS_N };
-static const struct {
-    uint8_t steps_n;
-    uint8_t steps[STEPS_MAX];
-} kinds[KINDS_N] = {
-    [KIND_POINT] = {1, {POINT}},
-    [KIND_RANGE] = {1, {RANGE}},
-    [KIND_SUM] = {1, {SUM}},
-    [KIND_UPDATE] = {5, {BEGIN, UPDATE, POINT, HISTORY, COMMIT}},
 };
 
 struct opts {
-    const char *conninfo, *csv, *sql;
+    const char *conninfo, *csv;
     double rate, seconds, bin_s;
     double marks_s[TALLY_MARKS_MAX];
     uint32_t marks_n;
-    uint32_t slots_n, attempts_n, accounts_n;
-    uint32_t mix[KINDS_N]; /* per cent */
+    uint32_t slots_n, attempts_n;
     uint64_t timeout_us, backoff_us, seed;
-    enum protocol protocol;
+    struct mix mix;
     bool fixed, closed, keep;
 };
 
@@ -94,8 +58,8 @@ struct slot {
     enum slot_state state;
     struct request *req; /* CONNECTING (or NULL at the warm start), BUSY */
     uint64_t rest_until_us;
-    uint32_t prepared; /* BIT(statement) */
-    bool preparing, failed;
+    struct mix_prepared prepared;
+    bool failed;
     char sqlstate[8];
     struct slot *prev, *next; /* idle | closed | resting */
 };
@@ -104,8 +68,8 @@ struct request {
     uint64_t intended_us, deadline_us, due_us;
     struct slot *slot;
     bool waiting;
-    uint8_t kind_i, step_i, attempt_n;
-    char aid[12], delta[12];
+    uint32_t step_i, attempt_n;
+    struct mix_request ask;
     struct request *prev, *next;           /* live in order of deadline | retry in order of due */
     struct request *wait_prev, *wait_next; /* waiting for a slot, first come first served */
 };
@@ -165,8 +129,7 @@ static void slot_drop(struct load *load, struct slot *s)
         load->warming_n--;
     link_close(&s->link);
     s->req = NULL;
-    s->prepared = 0;
-    s->preparing = false;
+    s->prepared = (struct mix_prepared){0};
     s->state = SLOT_CLOSED;
     DL_PREPEND(load->closed, s);
 }
@@ -271,15 +234,6 @@ static void request_failed(struct load *load, struct request *r, const char *cod
     request_free(load, r);
 }
 
-static uint8_t kind_choose(struct load *load)
-{
-    uint32_t at = (uint32_t)(load_random(load) % 100);
-    uint8_t kind_i = 0;
-    while (kind_i + 1 < KINDS_N && at >= load->opts.mix[kind_i])
-        at -= load->opts.mix[kind_i++];
-    return kind_i;
-}
-
 static void request_admit(struct load *load, uint64_t intended_us, uint64_t now_us)
 {
     struct tally_bin *bin = tally_bin_at(&load->tally, intended_us);
@@ -293,55 +247,12 @@ static void request_admit(struct load *load, uint64_t intended_us, uint64_t now_
     }
     LL_DELETE(load->spare, r);
     load->live_n++;
-    *r = (struct request){.intended_us = intended_us, .kind_i = kind_choose(load)};
-    snprintf(r->aid, sizeof r->aid, "%" PRIu64, 1 + load_random(load) % load->opts.accounts_n);
-    snprintf(r->delta, sizeof r->delta, "%d", (int)(load_random(load) % 10000) - 5000);
+    *r = (struct request){.intended_us = intended_us};
+    mix_choose(&load->opts.mix, load_random(load), &r->ask);
     request_begin(load, r, now_us);
 }
 
 /* ---- the conversation on one connection ------------------------------------------------------ */
-
-/* The statement with its parameters written into it: what the simple protocol sends. */
-static void statement_spell(char *out, size_t out_bytes, const char *text, const struct request *r)
-{
-    size_t at = 0;
-    while (*text && at + 1 < out_bytes) {
-        if (*text != '$') {
-            out[at++] = *text++;
-            continue;
-        }
-        int n = snprintf(out + at, out_bytes - at, "%s", text[1] == '1' ? r->aid : r->delta);
-        at += (size_t)n;
-        text += 2;
-    }
-    must(at < out_bytes);
-    out[at] = 0;
-}
-
-static int step_send(const struct load *load, struct slot *s)
-{
-    const struct request *r = s->req;
-    uint8_t statement_i = kinds[r->kind_i].steps[r->step_i];
-    const char *text = load->opts.sql ? load->opts.sql : statements[statement_i].text;
-    int params_n = load->opts.sql ? 0 : statements[statement_i].params_n;
-    const char *params[] = {r->aid, r->delta};
-    char name[8], spelt[256];
-
-    if (load->opts.protocol == PROTOCOL_SIMPLE || statement_i == BEGIN || statement_i == COMMIT) {
-        if (load->opts.sql)
-            return PQsendQuery(s->link.pg, text);
-        statement_spell(spelt, sizeof spelt, text, r);
-        return PQsendQuery(s->link.pg, spelt);
-    }
-    if (load->opts.protocol == PROTOCOL_EXTENDED)
-        return PQsendQueryParams(s->link.pg, text, params_n, NULL, params, NULL, NULL, 0);
-    snprintf(name, sizeof name, "s%u", statement_i);
-    s->preparing = !(s->prepared & BIT(statement_i));
-    s->prepared |= BIT(statement_i);
-    if (s->preparing)
-        return PQsendPrepare(s->link.pg, name, text, params_n, NULL);
-    return PQsendQueryPrepared(s->link.pg, name, params_n, params, NULL, NULL, 0);
-}
 
 /* The connection is gone, and with it the attempt it carried. */
 static void slot_lost(struct load *load, struct slot *s, uint64_t now_us)
@@ -364,7 +275,8 @@ static void slot_step(struct load *load, struct slot *s, uint64_t now_us)
 {
     s->state = SLOT_BUSY;
     s->failed = false;
-    if (!step_send(load, s) || link_flush(&s->link) == LINK_LOST)
+    if (!mix_send(&load->opts.mix, &s->req->ask, s->req->step_i, &s->prepared, s->link.pg) ||
+        link_flush(&s->link) == LINK_LOST)
         slot_lost(load, s, now_us);
 }
 
@@ -404,7 +316,7 @@ static void load_pair(struct load *load, uint64_t now_us)
 static void request_giveup(struct load *load, struct request *r, uint64_t now_us)
 {
     struct slot *s = r->slot;
-    bool keep = s && load->opts.keep && s->state == SLOT_BUSY && kinds[r->kind_i].steps_n == 1;
+    bool keep = s && load->opts.keep && s->state == SLOT_BUSY && mix_steps_n(r->ask.kind) == 1;
     if (keep) {
         s->state = SLOT_CLEANING;
         s->req = NULL;
@@ -420,7 +332,7 @@ static void slot_command_failed(struct load *load, struct slot *s, uint64_t now_
     struct request *r = s->req;
     s->req = NULL;
     request_failed(load, r, s->sqlstate, now_us);
-    if (s->preparing) {
+    if (s->prepared.preparing) {
         slot_drop(load, s); /* which names exist now is not known */
     } else if (PQtransactionStatus(s->link.pg) == PQTRANS_IDLE) {
         slot_to_idle(load, s);
@@ -447,16 +359,10 @@ static void slot_command_done(struct load *load, struct slot *s, uint64_t now_us
         slot_command_failed(load, s, now_us);
         return;
     }
-    if (s->preparing)
-        s->preparing = false;
-    else
+    if (!s->prepared.preparing)
         r->step_i++;
-    if (!load->opts.sql && r->step_i < kinds[r->kind_i].steps_n) {
+    if (r->step_i < mix_steps_n(r->ask.kind)) {
         slot_step(load, s, now_us);
-        return;
-    }
-    if (load->opts.sql && !r->step_i) {
-        slot_step(load, s, now_us); /* was the preparation */
         return;
     }
     slot_to_idle(load, s);
@@ -664,32 +570,6 @@ static const char usage[] =
     "     [--accounts=N] [--sql=TEXT] [--bin=SECONDS] [--marks=S,S] [--csv=FILE] [--seed=N]\n"
     "     [--fixed] [--closed] [--keep]\n";
 
-static bool parse_mix(struct opts *opts, const char *text)
-{
-    uint32_t sum = 0;
-    for (uint32_t i = 0; i < KINDS_N; i++) {
-        char *end;
-        opts->mix[i] = (uint32_t)strtoul(text, &end, 10);
-        sum += opts->mix[i];
-        if (end == text || *end != (i + 1 < KINDS_N ? ',' : 0) || sum > 100)
-            return false;
-        text = end + 1;
-    }
-    return sum == 100;
-}
-
-static bool parse_protocol(struct opts *opts, const char *text)
-{
-    static const char *const names[] = {"simple", "extended", "prepared"};
-    for (uint32_t i = 0; i < COUNT_OF(names); i++) {
-        if (strcmp(text, names[i]))
-            continue;
-        opts->protocol = (enum protocol)i;
-        return true;
-    }
-    return false;
-}
-
 static bool parse_opt(struct opts *opts, int opt, const char *value)
 {
     double number = value ? atof(value) : 0;
@@ -707,13 +587,13 @@ static bool parse_opt(struct opts *opts, int opt, const char *value)
     case 'b':
         return (opts->backoff_us = (uint64_t)(number * US_PER_MS)) > 0;
     case 'p':
-        return parse_protocol(opts, value);
+        return mix_parse_protocol(&opts->mix, value);
     case 'm':
-        return parse_mix(opts, value);
+        return mix_parse_percent(&opts->mix, value);
     case 'n':
-        return (opts->accounts_n = (uint32_t)number) > 0;
+        return (opts->mix.accounts_n = (uint32_t)number) > 0;
     case 'q':
-        return (opts->sql = value) != NULL;
+        return (opts->mix.given = value) != NULL;
     case 'B':
         return (opts->bin_s = number) >= 0.01;
     case 'M':
@@ -756,17 +636,16 @@ static bool parse_opts(struct opts *opts, int argc, char **argv)
 int main(int argc, char **argv)
 {
     static struct load load;
-    load.opts = (struct opts){.rate = 1000,
-                              .seconds = 10,
-                              .bin_s = 1,
-                              .slots_n = 20,
-                              .attempts_n = 3,
-                              .accounts_n = 100000,
-                              .mix = {40, 20, 30, 10},
-                              .timeout_us = US_PER_S,
-                              .backoff_us = 100 * US_PER_MS,
-                              .seed = 1,
-                              .protocol = PROTOCOL_EXTENDED};
+    load.opts = (struct opts){
+        .rate = 1000,
+        .seconds = 10,
+        .bin_s = 1,
+        .slots_n = 20,
+        .attempts_n = 3,
+        .mix = {.percent = {40, 20, 30, 10}, .protocol = MIX_EXTENDED, .accounts_n = 100000},
+        .timeout_us = US_PER_S,
+        .backoff_us = 100 * US_PER_MS,
+        .seed = 1};
     if (!parse_opts(&load.opts, argc, argv)) {
         fputs(usage, stderr);
         return 2;
