@@ -87,9 +87,6 @@ static void file_close(struct reader *r)
 {
     must(r->files_n > 0);
     struct ini_file *file = &r->files[r->files_n - 1];
-    if (ferror(file->stream))
-        r->ok = report_error(r->report, (struct report_place){.file = file->path},
-                             "cannot be read; is it a file?");
     fclose(file->stream);
     r->files_n--;
 }
@@ -131,6 +128,8 @@ static bool line_next(struct reader *r)
         struct ini_file *file = &r->files[r->files_n - 1];
         ssize_t bytes = getline(&r->line, &r->line_cap, file->stream);
         if (bytes < 0) {
+            if (!feof(file->stream)) /* a folder, a broken disk, no memory */
+                r->ok = report_error(r->report, place(r), "cannot be read: %s", strerror(errno));
             file_close(r);
             continue;
         }

@@ -10,6 +10,7 @@
 #include "config/users.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -162,10 +163,8 @@ static bool lines_read(struct loader *l, FILE *file)
         else
             ok &= take_line(l, line);
     }
-    if (ferror(file)) {
-        l->at.line = 0;
-        ok = report_error(l->report, l->at, "cannot be read; is it a file?");
-    }
+    if (!feof(file)) /* a folder, a broken disk, no memory */
+        ok = report_error(l->report, l->at, "cannot be read: %s", strerror(errno));
     free(line);
     return ok;
 }

@@ -415,10 +415,10 @@ static void what_does_not_act_is_told_once(void **state)
 {
     (void)state;
     struct config *cfg = load_good("[databases]\na = host=x auth_user=u\nb = host=x auth_user=u\n"
-                                   "[pgbouncer]\nso_reuseport = 1\nsbuf_loopcnt = 5\n");
+                                   "[pgbouncer]\ndns_zone_check_period = 1\nsbuf_loopcnt = 5\n");
     assert_true(told(false, "main.ini:2: auth_user is understood, but does not act yet"));
     assert_false(told(false, "main.ini:3: auth_user"));
-    assert_true(told(false, "main.ini:5: so_reuseport is understood"));
+    assert_true(told(false, "main.ini:5: dns_zone_check_period is understood"));
     assert_false(told(false, "main.ini:6: ")); /* its default */
     drop(cfg);
 }
@@ -1056,9 +1056,9 @@ static void the_check_report_says_all(void **state)
 {
     (void)state;
     struct config *cfg = load_good("[databases]\na = host=x\n* = host=y\n[pgbouncer]\n"
-                                   "so_reuseport = 1\n");
+                                   "dns_zone_check_period = 1\n");
     char *text = printed(cfg);
-    assert_non_null(strstr(text, "warning: main.ini:5: so_reuseport"));
+    assert_non_null(strstr(text, "warning: main.ini:5: dns_zone_check_period"));
     assert_non_null(strstr(text, "configuration is good: 2 databases, 3 classes, 0 users"));
     free(text);
     drop(cfg);
