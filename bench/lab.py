@@ -91,8 +91,9 @@ def start(command, as_server=False, first=False, cpus=None, **more):
         command = ["setpriv", f"--reuid={who['user']}", f"--regid={who['group']}",
                    "--clear-groups", "setpriv", "--pdeathsig", "TERM", *command]
         who = {}
+    more.setdefault("start_new_session", True)
     return subprocess.Popen([str(c) for c in command], stdin=subprocess.DEVNULL,
-                            start_new_session=True, preexec_fn=prepare, **who, **more)
+                            preexec_fn=prepare, **who, **more)
 
 
 def stop(process, how=signal.SIGTERM, seconds=20):
@@ -270,8 +271,12 @@ class Postgres:
         self.process = None
 
     def start(self, cpus=None):
-        self.process = start([SCRATCH, "run", self.dir], cpus=cpus)
+        """Serves until stop(), or our end. scratch.sh makes the session itself: as the leader of one
+        it would have to fork, and we would hold the wrong process."""
+        self.process = start([SCRATCH, "run", self.dir], cpus=cpus, start_new_session=False)
         run([SCRATCH, "wait", self.dir])
+        if self.process.poll() is not None:
+            raise Trouble(f"PostgreSQL did not start, or another one has it: see {self.dir}/log")
         return self
 
     def stop(self):
@@ -317,7 +322,15 @@ DATA += [f"""
                n * 0.01, i / 7.0, i / 13.0, repeat(md5(i::text), 2)
         FROM generate_series(1, 400000) i, LATERAL (SELECT '2024-01-01'::timestamptz
             + i * interval '77 seconds' AS t, (i * 37 % 9999999) / 100.0 AS n) v""" for table in TABLES]
-DATA += ["CREATE TABLE complete ()"]
+# Unlogged like the rest: a crash empties it with them, and the data is made again.
+DATA += ["CREATE UNLOGGED TABLE complete AS SELECT 1 AS yes"]
+
+
+def has_data(control):
+    try:
+        return bool(control.ask("SELECT yes FROM complete"))
+    except PgError:
+        return False
 
 
 def open_cluster(cpus=None):
@@ -335,7 +348,7 @@ def open_cluster(cpus=None):
             control.ask("GRANT pg_read_all_data TO backup")
             control.ask(f"CREATE DATABASE {DATABASE} OWNER app")
     with Session(pg.port, user="app", database=DATABASE, seconds=300) as control:
-        if not control.ask("SELECT 1 FROM pg_class WHERE relname = 'complete'"):
+        if not has_data(control):
             say("making the data (500 MB, once)")
             control.ask("DROP OWNED BY app")
             for statement in DATA:

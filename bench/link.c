@@ -21,6 +21,13 @@ static void link_watch(struct link *l, uint32_t events)
     l->events = events;
 }
 
+/* What a server says goes into the tally; the terminal would drown in it. */
+static void link_mute(void *arg, const PGresult *res)
+{
+    (void)arg;
+    (void)res;
+}
+
 enum link_verdict link_open(struct link *l, int epoll_fd, void *owner, const char *conninfo)
 {
     *l = (struct link){.owner = owner, .epoll_fd = epoll_fd, .fd = -1};
@@ -28,6 +35,7 @@ enum link_verdict link_open(struct link *l, int epoll_fd, void *owner, const cha
     must(l->pg);
     if (PQstatus(l->pg) == CONNECTION_BAD)
         return LINK_LOST;
+    PQsetNoticeReceiver(l->pg, link_mute, NULL);
     PQsetErrorVerbosity(l->pg, PQERRORS_VERBOSE); /* with the SQLSTATE, see link_sqlstate() */
     link_watch(l, EPOLLOUT);
     return LINK_MORE;
