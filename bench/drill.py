@@ -41,31 +41,37 @@ PLAIN_SERVED = 0.99  # an outage is plain when fewer are served, or p99 is this 
 PLAIN_P99 = 5.0
 SLACK = float(os.environ.get("SLACK", "1.25"))  # how far apart two equal p99 are here, run to run
 PHASES = ["calm", "storm", "after"]
-# The estimator of a new pgweir takes 40 s of calm before it trusts what it has learnt.
+# A new pgweir trusts what it has learnt of latency after 8 s of calm, and firmly after 40.
 CPUS = lab.split_cpus()
-SECONDS = {"calm": 4, "storm": 7, "after": 3} if lab.QUICK else \
+SECONDS = {"calm": 9, "storm": 5, "after": 1} if lab.QUICK else \
     {"calm": 45, "storm": 30, "after": 15}
 QUICK_ARMS = ["direct", "tuned", "weir"]
 ARMS = ["direct", "off", "weir", "bouncer", "tuned"]
 TITLES = {"direct": "direct", "off": "pgweir, protection off", "weir": "pgweir as shipped",
           "bouncer": "PgBouncer as shipped", "tuned": "PgBouncer hand-tuned"}
 
-PROTECTION_OFF = """
+# All classes of one rank, nobody demoted, nothing reserved, nobody held back.
+PROTECTION_OFF = {"breaker": "off", "text": """
 [class interactive]
-breaker = off
 reserved = 0
 max = 100%
+demote_copy_out = 0
+demote_cursor = 0
+demote_after = 0
+demote_bytes = 0
 [class bulk]
-breaker = off
+priority = 0
+weight = 100
 reserved = 0
 max = 100%
-priority = 0
+queue_deadline = 0
 [class backup]
-breaker = off
+priority = 0
+weight = 100
 reserved = 0
 max = 100%
-priority = 0
-"""
+queue_deadline = 0
+"""}
 
 
 # ---- the backup -----------------------------------------------------------------------------
@@ -172,7 +178,7 @@ def open_arm(arm, pg, out):
     if arm == "direct":
         return None, pg.conninfo(), pg.conninfo()
     if arm in ("off", "weir"):
-        own = {"text": PROTECTION_OFF} if arm == "off" else {}
+        own = PROTECTION_OFF if arm == "off" else {}
         pooler = lab.Pooler(out, lab.weir_path(), pg, arm, own=own)
         return pooler, pooler.conninfo(), pooler.conninfo()
     if arm == "bouncer":
@@ -352,7 +358,7 @@ unset multiplot
 def capacity_of(conninfo):
     """Requests a second that are answered there to this application with nobody else about."""
     load = lab.start([lab.tool("load"), conninfo, "--closed", f"--conns={APP_CONNECTIONS_N}",
-                      f"--accounts={lab.ACCOUNTS_N}", f"--seconds={2 if lab.QUICK else 4}"],
+                      f"--accounts={lab.ACCOUNTS_N}", f"--seconds={1 if lab.QUICK else 4}"],
                      first=True, cpus=CPUS[1], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     whole = lab.spans(load)[-1]
     return whole["served"] / (whole["to_s"] - whole["from_s"])
