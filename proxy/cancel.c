@@ -1,10 +1,11 @@
 /* Cancel requests: taken from clients, sent to servers.
  *
- * A request names a key of ours; the key's pid leads to a loop and a slot there, its secret is checked by
- * the loop that owns the slot. A client that waits leaves the queue with an error; for one that runs, a
- * request with the server's own key goes to PostgreSQL on a connection of its own. The server counts
- * requests in flight (cancels_n) and is not given to anybody else before PostgreSQL has closed that
- * connection: it does so after it has sent the signal, so a late cancel never hits the next statement. */
+ * A request names a key of ours; the key's pid leads to a loop and a slot there, its secret is
+ * checked by the loop that owns the slot. A client that waits leaves the queue with an error; for
+ * one that runs, a request with the server's own key goes to PostgreSQL on a connection of its own.
+ * The server counts requests in flight (cancels_n) and is not given to anybody else before
+ * PostgreSQL has closed that connection: it does so after it has sent the signal, so a late cancel
+ * never hits the next statement. */
 #include <errno.h>
 #include <openssl/crypto.h>
 #include <stddef.h>
@@ -148,7 +149,8 @@ void cancel_close_all(struct hub *h)
     }
 }
 
-/* ---- requests of clients ------------------------------------------------------------------------- */
+/* ---- requests of clients
+ * ------------------------------------------------------------------------- */
 
 /* Travels from the loop that read the request to the one whose client it names, and back. */
 struct wish {
@@ -198,8 +200,8 @@ void cancel_serve(struct client *c, uint32_t pid, struct view key)
 {
     struct hub *h = c->hub;
     uint16_t worker = hub_pid_worker(pid);
-    struct wish *wish = worker < h->proxy->worker_n && key.n <= WIRE_KEY_MAX ? calloc(1, sizeof *wish)
-                                                                              : NULL;
+    struct wish *wish =
+        worker < h->proxy->worker_n && key.n <= WIRE_KEY_MAX ? calloc(1, sizeof *wish) : NULL;
     if (!wish) {
         session_end(c, END_CLIENT_CANCEL);
         return;

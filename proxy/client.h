@@ -3,12 +3,13 @@
  *   HELLO -> TLS -> HELLO -> AUTH -> WELCOME -> IDLE <--> QUEUED
  *     |                                          ^ |         |
  *     +-> CANCEL (serves a cancel request)       | +-> PREPARING
- *     +-> (console: handed to the control loop)  +--- LINKED <-+
+ *     +-> (console: handed to the control loop)  +--- LINKED <-+   (LINKED -> SETTLING -> IDLE)
  *
  * WELCOME: authenticated, waits for its pool's first server, to know what to greet it with.
  * IDLE holds no server. QUEUED waits for one, its statement kept in `in`. PREPARING: has one that
- * is being given its settings. LINKED: relays. A client costs this struct, and nothing else, while
- * it is idle. */
+ * is being given its settings. LINKED: relays. SETTLING: its
+ * transaction changed settings of the session, which are read back before anything else. A client
+ * costs this struct, and nothing else, while it is idle. */
 #ifndef PROXY_CLIENT_H
 #define PROXY_CLIENT_H
 
@@ -31,7 +32,8 @@
     X(IDLE, "idle", BIT(CLIENT_QUEUED) | BIT(CLIENT_PREPARING) | BIT(CLIENT_LINKED))               \
     X(QUEUED, "waiting", BIT(CLIENT_IDLE) | BIT(CLIENT_PREPARING) | BIT(CLIENT_LINKED))            \
     X(PREPARING, "waiting", BIT(CLIENT_IDLE) | BIT(CLIENT_QUEUED) | BIT(CLIENT_LINKED))            \
-    X(LINKED, "active", BIT(CLIENT_IDLE))
+    X(LINKED, "active", BIT(CLIENT_IDLE) | BIT(CLIENT_SETTLING))                                   \
+    X(SETTLING, "active", BIT(CLIENT_IDLE))
 enum client_state {
 #define X(state, name, next) CLIENT_##state,
     CLIENT_STATES(X)
@@ -68,29 +70,29 @@ struct client {
     struct server *server; /* PREPARING, LINKED */
     struct pool_waiter waiter;
     struct letter letter;    /* a grant, a refusal, a move to the console: one at a time */
-    struct letter burial; /* frees it when the turn is over */
+    struct letter burial;    /* frees it when the turn is over */
     const struct vars *vars; /* the settings it wants on its servers */
     struct prep_names *names;
     struct buf in;      /* read and not handled yet: part of a message, or a statement that waits */
     struct buf unnamed; /* end of a Parse of "" that a Sync separated from its Bind */
     struct view unnamed_at; /* the same, while it lies in what was just received */
     bool renames;           /* its statements get names of ours on servers */
-    uint32_t body_left; /* bytes still to come of a message that is streamed */
-    bool body_passes;   /* ... to the server; else they are dropped */
-    bool refusing;  /* its batch was refused: everything up to a Sync is dropped */
-    bool tx_lost;   /* its transaction died with its server: it has to roll back */
-    bool gone;      /* its socket is closed; it stays for a letter that is on its way */
-    bool logged_in; /* it is in hub->clients, and counted with its pool */
-    bool waits;     /* the pool has its waiter, or a grant for it is in the mail */
-    bool cancelled; /* a cancel request came while that grant was in the mail */
-    bool feeding;   /* its bytes are being handled further up the stack */
-    bool late;      /* its answer is complete, and the rest of its message still to come */
-    bool demoted;   /* this transaction runs in another class than the client's */
+    uint32_t body_left;     /* bytes still to come of a message that is streamed */
+    bool body_passes;       /* ... to the server; else they are dropped */
+    bool refusing;          /* its batch was refused: everything up to a Sync is dropped */
+    bool tx_lost;           /* its transaction died with its server: it has to roll back */
+    bool gone;              /* its socket is closed; it stays for a letter that is on its way */
+    bool logged_in;         /* it is in hub->clients, and counted with its pool */
+    bool waits;             /* the pool has its waiter, or a grant for it is in the mail */
+    bool cancelled;         /* a cancel request came while that grant was in the mail */
+    bool feeding;           /* its bytes are being handled further up the stack */
+    bool late;              /* its answer is complete, and the rest of its message still to come */
+    bool demoted;           /* this transaction runs in another class than the client's */
     enum client_refusal refusal; /* what its first kept message is to be answered with */
     bool secure;
     uint8_t key_bytes; /* of its cancel key */
-    uint8_t class_i; /* the client's; waiter.class_i is the transaction's */
-    uint32_t pid; /* of its cancel key */
+    uint8_t class_i;   /* the client's; waiter.class_i is the transaction's */
+    uint32_t pid;      /* of its cancel key */
     uint64_t id, connected_us, request_us, tx_started_us, stmt_started_us, idle_since_us;
     uint64_t stmt_fingerprint;
     struct pool_addr *addr;

@@ -1,12 +1,18 @@
-/* Servers whose client is done with them, or gone: brought into a state that is provably clean and given
- * back to the pool, or closed.
+/* Servers whose client is done with them, or gone: brought into a state that is provably clean and
+ * given back to the pool, or closed.
  *
- *    transaction over ------------------------------> [CLEANING: RESET ALL | DISCARD ALL] --> pool
- *    client gone --> DRAINING: cancel, end COPY, sync, ROLLBACK --^
+ *    transaction over --[settings changed: read back, RESET ALL]--> [CLEANING: DISCARD ALL] -->
+ * pool client gone --> DRAINING: cancel, end COPY, sync, ROLLBACK -----^
  *
- * A statement of a client that vanished is cancelled, as nobody waits for its answer; one that writes is
- * left to finish, because without us PostgreSQL would have finished it too. A server that does not get
- * there in time is closed. */
+ * What SET and set_config() changed for the session belongs to the client, not to the server: it is
+ * read from pg_settings (which tells what was set in this session, by whatever means), becomes part
+ * of the client's settings, and is applied to each server it gets. So pg_dump's own search_path
+ * neither gets lost between its statements nor meets another client. Settings with a dot in their
+ * name are not listed there: they are undone, and do not follow.
+ *
+ * A statement of a client that vanished is cancelled, as nobody waits for its answer; one that
+ * writes is left to finish, because without us PostgreSQL would have finished it too. A server that
+ * does not get there in time is closed. */
 #include <stdatomic.h>
 #include <string.h>
 
@@ -14,7 +20,9 @@
 #include "proxy/session.h"
 #include "proxy/vars.h"
 
-enum { DRAIN_US_MAX = 10 * US_PER_S }; /* from a cancel to ReadyForQuery; then the server is closed */
+enum {
+    DRAIN_US_MAX = 10 * US_PER_S
+}; /* from a cancel to ReadyForQuery; then the server is closed */
 
 static void give_up(struct server *s, const char *why)
 {
@@ -85,8 +93,55 @@ void drain_release(struct server *s, const struct pool_observation *obs)
     ask(s, sql);
 }
 
+#define READ_BACK                                                                                  \
+    "SELECT name, setting FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) "        \
+    "'session';RESET ALL"
+
+void drain_settle(struct server *s, const struct pool_observation *obs)
+{
+    must(s->client && s->client->state == CLIENT_LINKED);
+    if (obs)
+        pool_observe(&s->lease, obs);
+    client_goto(s->client, CLIENT_SETTLING);
+    server_goto(s, SERVER_CLEANING);
+    s->captured = vars_none();
+    s->drain_until_us = hub_now(s->hub) + DRAIN_US_MAX;
+    ask(s, READ_BACK);
+}
+
+/* The client goes its way with the settings it made. */
+static void settled(struct server *s)
+{
+    struct client *c = s->client;
+    const char *k, *value;
+    bool fits = vars_keep_tracked(&s->vars);
+    if (c) {
+        fits = fits && vars_keep_tracked(&c->vars);
+        for (uint32_t at = 0; fits && vars_next(s->captured, &at, &k, &value);)
+            fits = vars_set(&c->vars, k, value);
+    }
+    vars_unref(&s->captured);
+    if (!fits || s->failed || s->tx != 'I') {
+        give_up(s, "settings of the session could not be read back");
+        return;
+    }
+    s->dirt &= (uint8_t)~SERVER_DIRT_SETTINGS;
+    s->client = NULL;
+    if (c) {
+        c->server = NULL;
+        client_goto(c, CLIENT_IDLE);
+    }
+    drain_release(s, NULL);
+    if (c)
+        flow_go_on(c);
+}
+
 static void cleaned(struct server *s)
 {
+    if (s->captured) {
+        settled(s);
+        return;
+    }
     if (s->failed || s->tx != 'I' || !vars_keep_tracked(&s->vars)) {
         give_up(s, "reset query failed");
         return;
@@ -152,6 +207,8 @@ void drain_abandon(struct server *s)
 {
     must(!s->client);
     net_read_wanted(&s->net, true);
+    if (s->state == SERVER_CLEANING)
+        return; /* that goes on without its client */
     if (s->up_cut || net_stuck(&s->net)) {
         give_up(s, "client left it in the middle of a message");
         return;

@@ -1,9 +1,10 @@
 /* What happens on the descriptors of clients and servers: reads, hands on, keeps what has to wait.
  *
- * Bytes are handled where they were received, in the loop's scratch. What cannot be handled yet (the
- * beginning of a message, a statement that waits for a server) is kept in client->in or server->part, and
- * handled from there later: flow_go_on(). `feeding` marks a client whose bytes are being handled further up
- * the stack, so that whatever happens below returns there instead of beginning again. */
+ * Bytes are handled where they were received, in the loop's scratch. What cannot be handled yet
+ * (the beginning of a message, a statement that waits for a server) is kept in client->in or
+ * server->part, and handled from there later: flow_go_on(). `feeding` marks a client whose bytes
+ * are being handled further up the stack, so that whatever happens below returns there instead of
+ * beginning again. */
 #include <string.h>
 
 #include "proxy/log.h"
@@ -22,7 +23,8 @@ static uint8_t own_status(const struct client *c)
     return c->tx_lost ? 'E' : 'I';
 }
 
-/* ---- the end of an answer ----------------------------------------------------------------------- */
+/* ---- the end of an answer -----------------------------------------------------------------------
+ */
 
 /* A statement has been answered whole. */
 static void observe(struct client *c, struct server *s, struct pool_observation *obs)
@@ -33,10 +35,10 @@ static void observe(struct client *c, struct server *s, struct pool_observation 
     if (!c->stmt_started_us)
         return;
     uint64_t took_us = now_us - c->stmt_started_us;
-    *obs = (struct pool_observation){
-        .fingerprint = c->stmt_fingerprint,
-        .dispatched_us = c->stmt_started_us,
-        .service_us = took_us > s->stalled_us ? took_us - s->stalled_us : 0};
+    *obs = (struct pool_observation){.fingerprint = c->stmt_fingerprint,
+                                     .dispatched_us = c->stmt_started_us,
+                                     .service_us =
+                                         took_us > s->stalled_us ? took_us - s->stalled_us : 0};
     count_add(&counters->query_count, 1);
     count_add(&counters->query_time, took_us);
     stats_observe(&c->hub->classes[c->waiter.class_i].service, obs->service_us);
@@ -60,12 +62,15 @@ static void answered(struct client *c, struct server *s)
     bool over = s->tx == 'I' && !s->unsynced && !s->skipping && !c->body_left && !s->copy_in;
     if (over) {
         count_add(&route_counters(c->route, c->hub)->xact_count, 1);
-        count_add(&route_counters(c->route, c->hub)->xact_time,
-                  hub_now(c->hub) - c->tx_started_us);
+        count_add(&route_counters(c->route, c->hub)->xact_time, hub_now(c->hub) - c->tx_started_us);
         c->tx_started_us = hub_now(c->hub);
     }
     c->idle_since_us = hub_now(c->hub);
     c->late = s->tx == 'I' && !over;
+    if (over && mode != POOL_MODE_SESSION && s->dirt & SERVER_DIRT_SETTINGS && !s->cancels_n) {
+        drain_settle(s, seen);
+        return;
+    }
     if (over && mode != POOL_MODE_SESSION) {
         c->server = NULL;
         s->client = NULL;
@@ -78,7 +83,8 @@ static void answered(struct client *c, struct server *s)
         flow_go_on(c);
 }
 
-/* ---- a client without a server --------------------------------------------------------------------- */
+/* ---- a client without a server
+ * --------------------------------------------------------------------- */
 
 static void answer_refused(struct client *c, uint8_t type)
 {
@@ -126,7 +132,8 @@ static enum idle_verdict idle_step(struct client *c, struct view *in)
 {
     struct wire_msg m;
     if (c->body_left) {
-        c->body_left -= (uint32_t)view_take_bytes(in, c->body_left < in->n ? c->body_left : in->n).n;
+        c->body_left -=
+            (uint32_t)view_take_bytes(in, c->body_left < in->n ? c->body_left : in->n).n;
         return IDLE_TOOK;
     }
     switch (wire_next(*in, wire_from_client, INT32_MAX, &m)) {
@@ -146,7 +153,8 @@ static enum idle_verdict idle_step(struct client *c, struct view *in)
     return verdict;
 }
 
-/* ---- bytes of the client ---------------------------------------------------------------------------- */
+/* ---- bytes of the client
+ * ---------------------------------------------------------------------------- */
 
 static void relay_fakes(struct server *s)
 {
@@ -276,7 +284,7 @@ static void read_client(struct client *c)
 {
     size_t n;
     if (buf_used(&c->in) || c->state == CLIENT_QUEUED || c->state == CLIENT_PREPARING ||
-        c->state == CLIENT_WELCOME) {
+        c->state == CLIENT_WELCOME || c->state == CLIENT_SETTLING) {
         read_more(c);
         return;
     }
@@ -335,7 +343,8 @@ void flow_on_client(evutil_socket_t fd, short what, void *arg)
         read_client(c);
 }
 
-/* ---- bytes of the server ----------------------------------------------------------------------------- */
+/* ---- bytes of the server
+ * ----------------------------------------------------------------------------- */
 
 /* What a finished answer means depends on what the server was doing. */
 static void relay_done(struct server *s)

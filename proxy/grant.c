@@ -1,7 +1,8 @@
-/* What the pool decides, carried out: grants and refusals delivered, servers opened, moved and closed.
+/* What the pool decides, carried out: grants and refusals delivered, servers opened, moved and
+ * closed.
  *
- * Everything for a session or a server goes by letter to the loop it lives in, also when that is this
- * one: then later in the same turn, so that one client's luck is never another one's stack. */
+ * Everything for a session or a server goes by letter to the loop it lives in, also when that is
+ * this one: then later in the same turn, so that one client's luck is never another one's stack. */
 #include <stddef.h>
 #include <stdlib.h>
 
@@ -24,7 +25,8 @@ void grant_send(struct hub *h, uint16_t worker, struct letter *l)
         worker_post(h->proxy->hubs[worker]->worker, l);
 }
 
-/* ---- dead servers ---------------------------------------------------------------------------------- */
+/* ---- dead servers
+ * ---------------------------------------------------------------------------------- */
 
 static void bury(struct worker *w, struct letter *l)
 {
@@ -45,7 +47,8 @@ void grant_closed(struct server *s, struct hub *h, bool leased_here)
     worker_defer(h->worker, &s->burial);
 }
 
-/* ---- grants ----------------------------------------------------------------------------------------- */
+/* ---- grants
+ * ----------------------------------------------------------------------------------------- */
 
 static void open_answer(struct worker *w, struct letter *l)
 {
@@ -59,7 +62,8 @@ static void open_answer(struct worker *w, struct letter *l)
     }
     if (s && s->state == SERVER_IDLE && !s->hub && !server_attach(s, h, flow_on_server)) {
         server_shut(s); /* out of descriptors to watch with: the client asks again */
-        log_error("S-%#llx: cannot be watched, its connection is closed", (unsigned long long)s->id);
+        log_error("S-%#llx: cannot be watched, its connection is closed",
+                  (unsigned long long)s->id);
     }
     session_granted(c, s);
 }
@@ -95,7 +99,8 @@ static void open_close(struct worker *w, struct letter *l)
     grant_closed(s, h, true);
 }
 
-/* ---- opening ---------------------------------------------------------------------------------------- */
+/* ---- opening
+ * ---------------------------------------------------------------------------------------- */
 
 struct order {
     struct letter letter;
@@ -190,7 +195,8 @@ static void order(struct hub *h, const struct pool_action *a)
     grant_send(h, a->worker, &o->letter);
 }
 
-/* ---- actions ---------------------------------------------------------------------------------------- */
+/* ---- actions
+ * ---------------------------------------------------------------------------------------- */
 
 static void carry_out_one(struct hub *h, const struct pool_action *a)
 {

@@ -41,7 +41,7 @@ struct proxy {
     struct dns *dns;
     struct control *control; /* the control loop's: proxy/control.h */
     struct gates *gates;     /* which databases are paused or disabled; made by control_open() */
-    uint8_t secret[32]; /* of this process: cancel keys, salts for users we do not know */
+    uint8_t secret[32];      /* of this process: cancel keys, salts for users we do not know */
     uint64_t started_us;
     /* atomics */
     _Atomic uint32_t clients_n; /* every client socket but the console's */

@@ -102,7 +102,8 @@ void session_reconfigure(struct proxy *p, const struct session_setup *next)
     }
 }
 
-/* ---- throwing out ------------------------------------------------------------------------------------ */
+/* ---- throwing out
+ * ------------------------------------------------------------------------------------ */
 
 static void post_all(struct proxy *p, const struct order *what)
 {
@@ -158,7 +159,8 @@ void session_kill_route(struct proxy *p, struct route *r)
     post_all(p, &o);
 }
 
-/* ---- the end ------------------------------------------------------------------------------------------- */
+/* ---- the end
+ * ------------------------------------------------------------------------------------------- */
 
 static void open_stop(struct worker *w, struct letter *l)
 {

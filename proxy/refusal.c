@@ -7,7 +7,10 @@
 #include "proxy/route.h"
 #include "proxy/wire.h"
 
-enum { RETRY_S_MIN = 5, RETRY_S_MAX = 300 }; /* OVERLOAD: twice the time the breaker has been open */
+enum {
+    RETRY_S_MIN = 5,
+    RETRY_S_MAX = 300
+}; /* OVERLOAD: twice the time the breaker has been open */
 
 struct text {
     char sqlstate[6], message[520], detail[400], hint[120];
@@ -22,7 +25,8 @@ static void because_shed(const struct client *c, struct text *t, uint64_t now_us
     uint64_t retry_s = 2 * open_s < RETRY_S_MIN   ? RETRY_S_MIN
                        : 2 * open_s > RETRY_S_MAX ? RETRY_S_MAX
                                                   : 2 * open_s;
-    snprintf(t->message, sizeof t->message, "pgweir: class \"%s\" is being shed on server \"%s:%u\"",
+    snprintf(t->message, sizeof t->message,
+             "pgweir: class \"%s\" is being shed on server \"%s:%u\"",
              c->hub->config->classes->at[c->waiter.class_i].name, stats.host, stats.port);
     snprintf(t->detail, sizeof t->detail,
              "Latency breaker %s for %llu s: %s. The protected classes' latency is %.1f times what "

@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <string.h>
 
 #include "pool/pool.h"
@@ -5,6 +6,8 @@
 #include "proxy/relay.h"
 #include "proxy/route.h"
 #include "proxy/vars.h"
+
+enum { SETTING_BYTES_MAX = 4096 }; /* of a setting read back; longer ones end the server */
 
 /* One call's working state. */
 struct down {
@@ -192,6 +195,11 @@ static void complete(struct down *d, const struct wire_msg *m)
         if (d->c)
             prep_names_free(&d->c->names);
     }
+    if (flags & SQL_DISCARD_ALL) {
+        d->failed |= !vars_keep_tracked(&s->vars);
+        if (d->c)
+            d->failed |= !vars_keep_tracked(&d->c->vars);
+    }
     result_ends(d, m);
 }
 
@@ -235,10 +243,34 @@ static void copy_in_begins(struct down *d, const struct wire_msg *m)
     within(d, m);
 }
 
+/* A row of name and value, of the settings its client made in this session. */
+static void capture(struct down *d, const struct wire_msg *m)
+{
+    struct view columns, name, value;
+    uint16_t columns_n;
+    bool name_null, value_null;
+    char pair[2][SETTING_BYTES_MAX];
+    bool good = wire_read_row(m, &columns_n, &columns) && columns_n == 2 &&
+                wire_value_next(&columns, &name, &name_null) &&
+                wire_value_next(&columns, &value, &value_null) && !name_null && !value_null &&
+                name.n < SETTING_BYTES_MAX && value.n < SETTING_BYTES_MAX;
+    d->failed |= !good;
+    if (!good)
+        return;
+    snprintf(pair[0], sizeof pair[0], "%.*s", (int)name.n, (const char *)name.at);
+    snprintf(pair[1], sizeof pair[1], "%.*s", (int)value.n, (const char *)value.at);
+    if (!vars_tracked(pair[0])) /* those are reported as they change */
+        d->failed |= !vars_set(&d->s->captured, pair[0], pair[1]);
+}
+
 static void handle(struct down *d, const struct wire_msg *m)
 {
     switch (m->type) {
     case 'D':
+        if (d->s->captured)
+            capture(d, m);
+        within(d, m);
+        return;
     case 'd':
     case 't':
     case 'V':
@@ -347,6 +379,8 @@ enum relay_verdict relay_down(struct server *s, struct view *in)
             d.broken = true;
             break;
         }
+        if (s->captured && m.type == 'D' && !wire_is_whole(&m))
+            break;
         handle(&d, &m);
         view_take_bytes(in, WIRE_HEADER_BYTES + m.body.n);
         s->body_left = m.body_n - (uint32_t)m.body.n;

@@ -24,7 +24,8 @@ struct welcome {
 #define ROUTE_COUNTERS(X)                                                                          \
     X(server_assignment_count)                                                                     \
     X(xact_count)                                                                                  \
-    X(query_count) X(client_bytes) X(server_bytes) X(xact_time) X(query_time) X(wait_time)         \
+    X(query_count)                                                                                 \
+    X(client_bytes) X(server_bytes) X(xact_time) X(query_time) X(wait_time)                        \
         X(ps_client_parse_count) X(ps_server_parse_count) X(ps_bind_count) X(client_login_count)
 
 struct route_cell {

@@ -93,6 +93,7 @@ void server_free(struct server **server)
     owed_clear(&s->owed);
     buf_free(&s->part);
     vars_unref(&s->vars);
+    vars_unref(&s->captured);
     free(s);
 }
 

@@ -32,7 +32,7 @@
     X(PREPARING, "tested", BIT(SERVER_LINKED) | BIT(SERVER_DRAINING) | BIT(SERVER_CLEANING))       \
     X(LINKED, "active", BIT(SERVER_DRAINING) | BIT(SERVER_CLEANING) | BIT(SERVER_IDLE))            \
     X(DRAINING, "active_cancel", BIT(SERVER_CLEANING) | BIT(SERVER_IDLE))                          \
-    X(CLEANING, "tested", BIT(SERVER_IDLE))                                                        \
+    X(CLEANING, "tested", BIT(SERVER_CLEANING) | BIT(SERVER_DRAINING) | BIT(SERVER_IDLE))          \
     X(DEAD, "dead", 0)
 enum server_state {
 #define X(state, name, next) SERVER_##state,
@@ -47,7 +47,9 @@ enum server_dirt {
         BIT(1), /* DISCARD ALL: temp tables, SQL PREPARE, LISTEN, locks, unknown */
 };
 
-enum { SERVER_PART_BYTES_MAX = 1 << 20 }; /* what is kept of an unfinished message; and a query of ours */
+enum {
+    SERVER_PART_BYTES_MAX = 1 << 20
+}; /* what is kept of an unfinished message; and a query of ours */
 
 struct server_login; /* exists until it has logged in */
 
@@ -60,10 +62,12 @@ struct server {
     struct client *client;        /* PREPARING and LINKED */
     struct server *prev, *next;   /* of hub->servers */
     struct letter letter;         /* moves, grants, closing: one at a time */
-    struct letter burial;  /* frees it when the turn is over */
+    struct letter burial;         /* frees it when the turn is over */
     struct pool_waiter *moves_to; /* in a letter: who was granted it */
     struct server_login *login;
     const struct vars *vars; /* its settings, as it reports them and as we set them */
+    const struct vars
+        *captured; /* CLEANING: the settings its client made, as they come in; else NULL */
     struct prep_cache *prep;
     struct owed owed;    /* replies it owes */
     struct buf part;     /* the beginning of a message whose rest has not come */
@@ -73,7 +77,7 @@ struct server {
     bool skipping;       /* it ignores everything up to a Sync that has not been sent yet */
     bool copy_in;        /* it takes CopyData; a Sync in between is ignored by it */
     bool unsynced;       /* extended messages were sent that no Sync covers yet */
-    bool barrier; /* nothing more may be sent before all is answered */
+    bool barrier;        /* nothing more may be sent before all is answered */
     bool fatal;          /* it said FATAL: the end comes */
     bool up_cut;         /* a client's message to it was begun and never finished */
     bool failed;         /* an ErrorResponse came while PREPARING or CLEANING */
@@ -83,9 +87,9 @@ struct server {
     uint64_t unnamed_of; /* id of the client whose unnamed statement it holds; 0: none */
     uint64_t id, connected_us, drain_until_us;
     uint64_t stall_started_us, stalled_us; /* we did not read: not the database's time */
-    uint64_t bytes_untold; /* passed on, and not told to the pool yet */
-    uint64_t tx_bytes;     /* passed on since it was linked */
-    uint32_t pid; /* cancel key */
+    uint64_t bytes_untold;                 /* passed on, and not told to the pool yet */
+    uint64_t tx_bytes;                     /* passed on since it was linked */
+    uint32_t pid;                          /* cancel key */
     uint8_t key[WIRE_KEY_MAX];
     uint16_t key_bytes;
     struct sockaddr_storage address;

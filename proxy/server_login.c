@@ -3,9 +3,9 @@
  *       +----- next host, next address --------+----------+ (nothing was said yet)
  *
  * `allow` and `prefer` ask for TLS and go on without it where the server says no. Passwords: of the
- * database's line, else of auth_file; with neither, the proof a client gave us by SCRAM serves where
- * the server has the same secret. Keys derived from a password are kept with the route, so that no
- * second login pays for them. */
+ * database's line, else of auth_file; with neither, the proof a client gave us by SCRAM serves
+ * where the server has the same secret. Keys derived from a password are kept with the route, so
+ * that no second login pays for them. */
 #include "proxy/server_login.h"
 
 #include <errno.h>
@@ -29,7 +29,7 @@ enum { LOGIN_IN_BYTES_MAX = 64 << 10, LOGIN_TEXT_BYTES = 256 };
 struct server_login {
     const struct config *config; /* one reference: what this login was begun with */
     const struct config_database *db;
-    struct dns_ask *ask;         /* a question that is out */
+    struct dns_ask *ask; /* a question that is out */
     net_callback on_event;
     const char *host;
     uint32_t hosts_tried_n;
@@ -49,7 +49,8 @@ static enum server_login_verdict fail(enum pool_failure *failure, enum pool_fail
     return SERVER_LOGIN_FAILED;
 }
 
-/* ---- where to ---------------------------------------------------------------------------------- */
+/* ---- where to ----------------------------------------------------------------------------------
+ */
 
 static bool is_path(const char *host)
 {
@@ -156,7 +157,8 @@ static enum server_login_verdict elsewhere(struct server *s, enum pool_failure *
     return connect_next(s, failure, err);
 }
 
-/* ---- startup ----------------------------------------------------------------------------------- */
+/* ---- startup -----------------------------------------------------------------------------------
+ */
 
 static enum config_sslmode sslmode(const struct server_login *l)
 {
@@ -220,7 +222,8 @@ static enum server_login_verdict connected(struct server *s, enum pool_failure *
     return elsewhere(s, failure, err);
 }
 
-/* ---- TLS --------------------------------------------------------------------------------------- */
+/* ---- TLS ---------------------------------------------------------------------------------------
+ */
 
 static enum server_login_verdict handshake(struct server *s, enum pool_failure *failure,
                                            struct err *err)
@@ -278,7 +281,8 @@ static enum server_login_verdict tls_answer(struct server *s, enum pool_failure 
     return fail(failure, POOL_FAILED_LOGIN);
 }
 
-/* ---- passwords ----------------------------------------------------------------------------------- */
+/* ---- passwords
+ * ----------------------------------------------------------------------------------- */
 
 /* The secret we have for this user: plain, md5..., SCRAM-SHA-256$...; NULL: none. */
 static const char *secret_of(const struct server *s)
@@ -293,7 +297,8 @@ static bool answer_clear(struct server *s, struct buf *b, struct err *err)
 {
     const char *secret = secret_of(s);
     if (!secret || users_kind_of(secret) != USERS_PLAIN)
-        return err_set(err, "28P01", "server wants a plain password, and there is none for user \"%s\"",
+        return err_set(err, "28P01",
+                       "server wants a plain password, and there is none for user \"%s\"",
                        s->route->user);
     return wire_put_password(b, secret);
 }
@@ -308,7 +313,8 @@ static bool answer_md5(struct server *s, struct view salt, struct buf *b, struct
         secret = stored;
     }
     if (!known || users_kind_of(secret) != USERS_MD5 || !scram_md5_answer(secret, salt.at, answer))
-        return err_set(err, "28P01", "server wants an md5 password, and there is none for user \"%s\"",
+        return err_set(err, "28P01",
+                       "server wants an md5 password, and there is none for user \"%s\"",
                        s->route->user);
     return wire_put_password(b, answer);
 }
@@ -355,16 +361,19 @@ static bool answer_authentication(struct server *s, const struct wire_msg *m, st
         return wire_put_sasl_response(b, view_of(scram->message, scram->message_n));
     case WIRE_AUTH_SASL_FINAL:
         if (scram_client_verify(scram, a.data) != SCRAM_OK)
-            return err_set(err, "28000", "server does not know our password: it is not who it says");
+            return err_set(err, "28000",
+                           "server does not know our password: it is not who it says");
         route_set_keys(s->route, &scram->keys);
         return true;
     default:
-        return err_set(err, "28000", "server wants authentication method %u, which is not supported",
+        return err_set(err, "28000",
+                       "server wants authentication method %u, which is not supported",
                        (unsigned)a.code);
     }
 }
 
-/* ---- messages ------------------------------------------------------------------------------------ */
+/* ---- messages
+ * ------------------------------------------------------------------------------------ */
 
 static enum pool_failure failure_of(const char *sqlstate)
 {
@@ -508,8 +517,8 @@ static enum server_login_verdict converse(struct server *s, enum pool_failure *f
     return messages(s, failure, err);
 }
 
-enum server_login_verdict server_login_step(struct server *s, short what, enum pool_failure *failure,
-                                            struct err *err)
+enum server_login_verdict server_login_step(struct server *s, short what,
+                                            enum pool_failure *failure, struct err *err)
 {
     must(s->login);
     if (what & EV_WRITE && s->state == SERVER_LOGIN && net_flush(&s->net) == NET_ERROR) {

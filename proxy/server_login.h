@@ -5,7 +5,8 @@
 #include "proxy/server.h"
 
 /* Begins a connection for a route in this loop. Progress comes through on_event(s), which must call
- * server_login_step(); also when there was no event but an address was found. NULL: out of memory. */
+ * server_login_step(); also when there was no event but an address was found. NULL: out of memory.
+ */
 struct server *server_login_open(struct hub *h, struct route *r, net_callback on_event);
 
 enum server_login_verdict {

@@ -9,7 +9,8 @@
 
 enum { TELL_BYTES_MAX = 8 << 10 }; /* an error with all its fields */
 
-/* ---- what clients are told ---------------------------------------------------------------------- */
+/* ---- what clients are told ----------------------------------------------------------------------
+ */
 
 /* Sends what was put; a client that cannot be told is noticed as gone by its next read. */
 static void send_buf(struct client *c, struct buf *b, bool fits)
@@ -21,9 +22,8 @@ static void send_buf(struct client *c, struct buf *b, bool fits)
 void session_tell(struct client *c, bool fatal, const struct err *err)
 {
     struct buf b = {.max = TELL_BYTES_MAX};
-    struct wire_error e = {.severity = fatal ? "FATAL" : "ERROR",
-                           .sqlstate = err->sqlstate,
-                           .message = err->text};
+    struct wire_error e = {
+        .severity = fatal ? "FATAL" : "ERROR", .sqlstate = err->sqlstate, .message = err->text};
     send_buf(c, &b, wire_put_error(&b, 'E', &e));
 }
 
@@ -39,7 +39,8 @@ static void tell_refusal(struct client *c, bool at_login)
     send_buf(c, &b, refusal_put(c, at_login, &b));
 }
 
-/* ---- the end ------------------------------------------------------------------------------------- */
+/* ---- the end
+ * ------------------------------------------------------------------------------------- */
 
 static void bury(struct worker *w, struct letter *l)
 {
@@ -127,7 +128,8 @@ void session_end_with(struct client *c, enum end_reason why, const char *sqlstat
     session_end(c, why);
 }
 
-/* ---- getting a server ---------------------------------------------------------------------------- */
+/* ---- getting a server
+ * ---------------------------------------------------------------------------- */
 
 static uint8_t class_of_transaction(const struct client *c, uint32_t sql_flags)
 {
@@ -178,15 +180,17 @@ void session_begin(struct client *c, struct view in)
     ask_for_server(c);
 }
 
-/* ---- linking ------------------------------------------------------------------------------------- */
+/* ---- linking
+ * ------------------------------------------------------------------------------------- */
 
-/* SQL that gives the server what this client wants, and proves that it is alive: "" when it may be used
- * as it is. False: too much of it. */
+/* SQL that gives the server what this client wants, and proves that it is alive: "" when it may be
+ * used as it is. False: too much of it. */
 static bool preparation(struct client *c, struct server *s, struct buf *sql)
 {
     const struct config_globals *g = &c->hub->config->globals;
     const char *check = g->server_check_query;
-    if (c->tx_lost) /* fails inside a transaction, so that only ROLLBACK works: as the client was told */
+    if (c->tx_lost) /* fails inside a transaction, so that only ROLLBACK works: as the client was
+                       told */
         return buf_put_cstr(sql, "BEGIN;SELECT 1/0 AS \"transaction was lost with its server\"");
     if (s->vars != c->vars && vars_differ(s->vars, c->vars))
         return vars_put_sql(s->vars, c->vars, sql) && buf_put_u8(sql, '\0');
@@ -207,7 +211,6 @@ void session_prepared(struct client *c, struct server *s)
 {
     struct buf b = {.max = TELL_BYTES_MAX};
     const char *k, *value, *told;
-    bool fits = true;
     if (c->tx_lost) {
         c->tx_lost = false;
         linked(c, s);
@@ -220,6 +223,7 @@ void session_prepared(struct client *c, struct server *s)
         return;
     }
     /* Settings as the server spells them; those not reported are as we set them. */
+    bool fits = vars_keep_tracked(&s->vars);
     for (uint32_t at = 0; fits && vars_next(c->vars, &at, &k, &value);)
         if (!vars_tracked(k))
             fits = vars_set(&s->vars, k, value);
@@ -366,7 +370,8 @@ void session_tell_refused(struct client *c)
     session_tell(c, false, &err);
 }
 
-/* ---- greeting -------------------------------------------------------------------------------------- */
+/* ---- greeting
+ * -------------------------------------------------------------------------------------- */
 
 static bool put_welcome(struct client *c, const struct welcome *w, struct buf *b)
 {
@@ -378,8 +383,8 @@ static bool put_welcome(struct client *c, const struct welcome *w, struct buf *b
     for (uint32_t at = 0; fits && vars_next(c->vars, &at, &k, &value);)
         if (vars_tracked(k))
             fits = wire_put_parameter(b, k, value);
-    return fits && buf_put(b, w->bytes, w->bytes_n) && wire_put_key(b, c->pid, view_of(key, key_n)) &&
-           wire_put_ready(b, 'I');
+    return fits && buf_put(b, w->bytes, w->bytes_n) &&
+           wire_put_key(b, c->pid, view_of(key, key_n)) && wire_put_ready(b, 'I');
 }
 
 void session_open(struct client *c)
@@ -420,7 +425,8 @@ void session_open(struct client *c)
     flow_go_on(c);
 }
 
-/* ---- the loss of a server ----------------------------------------------------------------------------- */
+/* ---- the loss of a server
+ * ----------------------------------------------------------------------------- */
 
 /* Answers everything the lost server owed with an error, so that the client is in sync again. */
 static void answer_owed(struct client *c, struct server *s, const struct err *why, uint8_t status)
@@ -482,9 +488,10 @@ void session_server_lost(struct server *s, const struct err *why)
     if (s->state != SERVER_IDLE || !s->fatal)
         log_info("S-%#llx: %s/%s closing because: %s", (unsigned long long)s->id,
                  s->route->database, s->route->user, said.text);
-    bool preparing = s->state == SERVER_PREPARING;
+    /* nothing of the client was sent, or all of it was answered: it does not notice */
+    bool unnoticed = s->state == SERVER_PREPARING || s->state == SERVER_CLEANING;
     bool leased_here = s->state != SERVER_IDLE;
-    if (c && preparing) { /* nothing of the client was sent: it gets another one */
+    if (c && unnoticed) {
         c->server = NULL;
         s->client = NULL;
         client_goto(c, CLIENT_IDLE);

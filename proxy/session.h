@@ -1,13 +1,16 @@
-/* A client's way through a transaction: the one place that knows clients, servers and pools together.
+/* A client's way through a transaction: the one place that knows clients, servers and pools
+ * together.
  *
  *   read -> next message -> class_of -> pool_acquire -> relay -> pool_note -> pool_release
  *
- * A session is its client; a server joins it for a transaction (pool_mode transaction), a statement, or
- * for good (session). What is done for others while one client is served (a grant to another waiter, a
- * server to open) goes through letters, so that nothing here recurses from one client into the next.
+ * A session is its client; a server joins it for a transaction (pool_mode transaction), a
+ * statement, or for good (session). What is done for others while one client is served (a grant to
+ * another waiter, a server to open) goes through letters, so that nothing here recurses from one
+ * client into the next.
  *
- * The life of a session: hello.c (until it is logged in), session.c (transactions), flow.c (its bytes), grant.c (what
- * the pool hands out), drain.c (servers whose client is done with them), sweep.c (time), cancel.c. */
+ * The life of a session: hello.c (until it is logged in), session.c (transactions), flow.c (its
+ * bytes), grant.c (what the pool hands out), drain.c (servers whose client is done with them),
+ * sweep.c (time), cancel.c. */
 #ifndef PROXY_SESSION_H
 #define PROXY_SESSION_H
 
@@ -16,9 +19,11 @@
 #include "proxy/route.h"
 #include "proxy/server.h"
 
-/* ---- session.c ---------------------------------------------------------------------------------- */
+/* ---- session.c ----------------------------------------------------------------------------------
+ */
 
-/* The client has been authenticated and has its route: greets it, once its pool has had a server. */
+/* The client has been authenticated and has its route: greets it, once its pool has had a server.
+ */
 void session_open(struct client *c);
 /* The first message of a transaction is at the head of `in`: asks the pool for a server. */
 void session_begin(struct client *c, struct view in);
@@ -27,11 +32,11 @@ void session_granted(struct client *c, struct server *s);
 void session_refused(struct client *c);
 /* The server has taken (or refused) the settings of the client it prepares for. */
 void session_prepared(struct client *c, struct server *s);
-/* The server went away, or must: its client gets an error and stays, where that is possible. why may be
- * NULL. */
+/* The server went away, or must: its client gets an error and stays, where that is possible. why
+ * may be NULL. */
 void session_server_lost(struct server *s, const struct err *why);
-/* A cancel request for this client. True: one to its server is under way, and `done` (may be NULL) will be
- * opened when it is over. */
+/* A cancel request for this client. True: one to its server is under way, and `done` (may be NULL)
+ * will be opened when it is over. */
 bool session_cancel(struct client *c, struct letter *done);
 /* Ends a session; its server is drained or closed. The struct lives until the turn is over. */
 void session_end(struct client *c, enum end_reason why);
@@ -41,15 +46,18 @@ void session_tell(struct client *c, bool fatal, const struct err *err);
 void session_tell_ready(struct client *c, uint8_t status);
 void session_tell_refused(struct client *c);
 
-/* ---- flow.c --------------------------------------------------------------------------------------- */
+/* ---- flow.c
+ * --------------------------------------------------------------------------------------- */
 
-/* What libevent calls: for a client that has logged in (or waits for a greeting), and for a server. */
+/* What libevent calls: for a client that has logged in (or waits for a greeting), and for a server.
+ */
 void flow_on_client(evutil_socket_t fd, short what, void *arg);
 void flow_on_server(evutil_socket_t fd, short what, void *arg);
 /* Handles what was kept of the client's bytes; after a change of its state. */
 void flow_go_on(struct client *c);
 
-/* ---- grant.c -------------------------------------------------------------------------------------- */
+/* ---- grant.c
+ * -------------------------------------------------------------------------------------- */
 
 /* Carries out what a pool call handed back. */
 void session_carry_out(struct hub *h, struct pool_actions *actions);
@@ -57,17 +65,22 @@ void session_carry_out(struct hub *h, struct pool_actions *actions);
 void grant_login_goes_on(struct server *s, short what);
 /* Its login takes too long. */
 void grant_login_late(struct server *s);
-/* A dead server's place is given back. Frees it at the end of the turn, or when the letter that is on its
- * way to it has come. */
+/* A dead server's place is given back. Frees it at the end of the turn, or when the letter that is
+ * on its way to it has come. */
 void grant_closed(struct server *s, struct hub *h, bool leased_here);
 /* Opens l in that loop: by mail, or later in this turn when it is h's own. */
 void grant_send(struct hub *h, uint16_t worker, struct letter *l);
 struct server *grant_server_of(struct pool_server *lease);
 
-/* ---- drain.c -------------------------------------------------------------------------------------- */
+/* ---- drain.c
+ * -------------------------------------------------------------------------------------- */
 
-/* A transaction is over: s is cleaned where its client left something behind, and given back. obs: of its
- * last statement, or NULL. */
+/* The transaction is over, and settings of the session were changed in it: they are read back, so
+ * that they follow their client to whatever server it gets next, and then undone. s stays with its
+ * client meanwhile. */
+void drain_settle(struct server *s, const struct pool_observation *obs);
+/* A transaction is over: s is cleaned where its client left something behind, and given back. obs:
+ * of its last statement, or NULL. */
 void drain_release(struct server *s, const struct pool_observation *obs);
 /* Its client went away, whatever it was doing. */
 void drain_abandon(struct server *s);
@@ -76,34 +89,39 @@ void drain_step(struct server *s);
 /* For the sweep: a server that should have been done by now. */
 bool drain_late(const struct server *s, uint64_t now_us);
 
-/* ---- cancel.c ------------------------------------------------------------------------------------- */
+/* ---- cancel.c
+ * ------------------------------------------------------------------------------------- */
 
-/* Sends a cancel request for what runs on s. `done` (may be NULL) is opened in this loop when the server
- * has taken it, or it failed. */
+/* Sends a cancel request for what runs on s. `done` (may be NULL) is opened in this loop when the
+ * server has taken it, or it failed. */
 void cancel_send(struct server *s, struct letter *done);
-/* A client came with a cancel key: finds whose it is, wherever that lives. c answers nothing and ends
- * when it is done. */
+/* A client came with a cancel key: finds whose it is, wherever that lives. c answers nothing and
+ * ends when it is done. */
 void cancel_serve(struct client *c, uint32_t pid, struct view key);
 /* s is dead: requests under way for it end by themselves. */
 void cancel_forget(struct hub *h, struct server *s);
 void cancel_sweep(struct hub *h, uint64_t now_us);
 void cancel_close_all(struct hub *h);
 
-/* ---- hello.c -------------------------------------------------------------------------------------- */
+/* ---- hello.c
+ * -------------------------------------------------------------------------------------- */
 
 /* A new connection, from the control loop: chooses a loop and hands it over. */
 void hello_accept(struct proxy *p, int fd, const struct listen_peer *peer);
-/* What libevent says of a client that has not logged in. It may have moved to another loop afterwards. */
+/* What libevent says of a client that has not logged in. It may have moved to another loop
+ * afterwards. */
 void hello_on_client(struct client *c, short what);
 /* Frees what only the login needed. */
 void hello_free(struct client *c);
 
-/* ---- sweep.c -------------------------------------------------------------------------------------- */
+/* ---- sweep.c
+ * -------------------------------------------------------------------------------------- */
 
 /* Every WORKER_TIMER_US in each loop: time-outs of its clients and servers. */
 void sweep_hub(struct hub *h, uint64_t now_us);
 
-/* ---- hubs.c --------------------------------------------------------------------------------------- */
+/* ---- hubs.c
+ * --------------------------------------------------------------------------------------- */
 
 struct session_setup {
     const struct config *config;

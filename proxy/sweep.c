@@ -6,7 +6,8 @@
 #include "proxy/session.h"
 
 enum {
-    IDLE_EVERY_US = US_PER_S, /* how often all clients are looked at, where idle ones may time out */
+    IDLE_EVERY_US =
+        US_PER_S, /* how often all clients are looked at, where idle ones may time out */
 };
 
 static void sweep_logins(struct hub *h, uint64_t now_us)
