@@ -192,7 +192,8 @@ enum list {
 };
 
 #define ELSE(item, open)                                                                           \
-    [TOKEN_OTHER] = LIST_NONE, [TOKEN_WORD] = LIST_NONE, [TOKEN_LITERAL] = item, [TOKEN_OPEN] = open
+    [TOKEN_OTHER] = LIST_NONE, [TOKEN_WORD] = LIST_NONE, [TOKEN_LITERAL] = (item),                 \
+    [TOKEN_OPEN] = (open)
 
 static const uint8_t list_next[LISTS_N][TOKENS_N] = {
     [LIST_NONE] = {ELSE(LIST_ITEM, LIST_OPEN)},

@@ -180,7 +180,7 @@ static bool option_word(struct view *options, char *word, size_t word_cap)
 
 bool wire_option_next(struct view *options, struct wire_option *out)
 {
-    char word[sizeof(out->name) + sizeof(out->value) + 2];
+    char word[sizeof(out->name) + sizeof(out->value) + 2] = "";
     const char *setting = word + 2;
     const char *equals;
     size_t name_n;

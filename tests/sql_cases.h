@@ -1,6 +1,14 @@
-/* Statements and what sql_scan() must say of them. No two of them may share a fingerprint, so each has
- * a shape of its own; one flags word per line, the flags in the order of the enum. */
-/* clang-format off */
+/* Statements and what sql_scan() must say of them. No two of them may share a fingerprint, so each
+ * has a shape of its own; flags stand in the order of the enum. */
+#ifndef TESTS_SQL_CASES_H
+#define TESTS_SQL_CASES_H
+
+#include "proxy/sql.h"
+
+static const struct sql_case {
+    const char *text;
+    uint32_t flags;
+} sql_cases[] = {
     /* nothing */
     {"", SQL_EMPTY},
     {"  \n\t ", SQL_EMPTY},
@@ -178,7 +186,8 @@
     {"SELECT a -- ; SET x = 1\n FROM r", SQL_READ},
     {"SELECT /* ; SET x = 1; */ a FROM s", SQL_READ},
     {"SELECT b'101', x'1F', n'nat', 0xFF, 1e-5, .5, 1_000 FROM v", SQL_READ},
-    {"SELECT a$1, b->>'c', d#>'{e}', f::int, g @> h, 'i' || j FROM k WHERE l IS NOT NULL", SQL_READ},
+    {"SELECT a$1, b->>'c', d#>'{e}', f::int, g @> h, 'i' || j FROM k WHERE l IS NOT NULL",
+     SQL_READ},
     /* writes */
     {"SELECT * FROM t FOR UPDATE", SQL_READ | SQL_WRITE},
     {"SELECT * FROM t FOR NO KEY UPDATE SKIP LOCKED", SQL_READ | SQL_WRITE},
@@ -229,6 +238,7 @@
     {"SELECT ';' ; -- ;\n ; BEGIN", SQL_MULTI | SQL_BEGIN | SQL_READ},
     {"CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; END; SET x = 1",
      SQL_MULTI | SQL_SET | SQL_WRITE | SQL_DDL},
-    {"INSERT INTO t VALUES (1); COPY t TO STDOUT",
-     SQL_MULTI | SQL_COPY_OUT | SQL_READ | SQL_WRITE},
-/* clang-format on */
+    {"INSERT INTO t VALUES (1); COPY t TO STDOUT", SQL_MULTI | SQL_COPY_OUT | SQL_READ | SQL_WRITE},
+};
+
+#endif

@@ -13,13 +13,7 @@
 #include "proxy/sql_words.c"
 
 #include "tests/guard.h"
-
-static const struct {
-    const char *text;
-    uint32_t flags;
-} cases[] = {
 #include "tests/sql_cases.h"
-};
 
 static struct sql_info scan_bytes(const void *text, size_t n, bool truncated)
 {
@@ -39,11 +33,11 @@ static struct sql_info scan_text(const char *text)
 static void flags_of_statements(void **state)
 {
     (void)state;
-    assert_true(COUNT_OF(cases) >= 150);
-    for (size_t i = 0; i < COUNT_OF(cases); i++) {
-        struct sql_info info = scan_text(cases[i].text);
-        if (info.flags != cases[i].flags)
-            fail_msg("\"%s\": %x, expected %x", cases[i].text, info.flags, cases[i].flags);
+    assert_true(COUNT_OF(sql_cases) >= 150);
+    for (size_t i = 0; i < COUNT_OF(sql_cases); i++) {
+        struct sql_info info = scan_text(sql_cases[i].text);
+        if (info.flags != sql_cases[i].flags)
+            fail_msg("\"%s\": %x, expected %x", sql_cases[i].text, info.flags, sql_cases[i].flags);
         assert_int_equal(info.fingerprint == 0, info.statements_n == 0);
         assert_int_equal(info.statements_n > 1, (info.flags & SQL_MULTI) != 0);
         assert_int_equal(info.statements_n == 0, (info.flags & SQL_EMPTY) != 0);
@@ -228,11 +222,11 @@ static void all_else_counts(void **state)
 static void no_two_of_the_table_meet(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < COUNT_OF(cases); i++) {
-        struct sql_info a = scan_text(cases[i].text);
+    for (size_t i = 0; i < COUNT_OF(sql_cases); i++) {
+        struct sql_info a = scan_text(sql_cases[i].text);
         for (size_t j = 0; j < i && a.statements_n > 0; j++) {
-            if (scan_text(cases[j].text).fingerprint == a.fingerprint)
-                fail_msg("\"%s\" and \"%s\" meet", cases[i].text, cases[j].text);
+            if (scan_text(sql_cases[j].text).fingerprint == a.fingerprint)
+                fail_msg("\"%s\" and \"%s\" meet", sql_cases[i].text, sql_cases[j].text);
         }
     }
 }
@@ -269,14 +263,14 @@ static void clothes_do_not_count(void **state)
     size_t changed = 0;
 
     (void)state;
-    for (size_t i = 0; i < COUNT_OF(cases); i++) {
-        struct sql_info plain = scan_text(cases[i].text);
+    for (size_t i = 0; i < COUNT_OF(sql_cases); i++) {
+        struct sql_info plain = scan_text(sql_cases[i].text);
         for (uint32_t seed = 0; seed < 20; seed++) {
-            size_t n = disguise(cases[i].text, seed * 7919 + (uint32_t)i, dressed);
+            size_t n = disguise(sql_cases[i].text, seed * 7919 + (uint32_t)i, dressed);
             struct sql_info info = scan_bytes(dressed, n, false);
-            changed += n != strlen(cases[i].text);
+            changed += n != strlen(sql_cases[i].text);
             if (info.fingerprint != plain.fingerprint || info.flags != plain.flags)
-                fail_msg("\"%s\" became \"%.*s\"", cases[i].text, (int)n, dressed);
+                fail_msg("\"%s\" became \"%.*s\"", sql_cases[i].text, (int)n, dressed);
         }
     }
     assert_true(changed > 500);
@@ -290,16 +284,16 @@ static void any_bytes_are_survived(void **state)
     char text[512];
 
     (void)state;
-    for (size_t i = 0; i < COUNT_OF(cases); i++) {
-        size_t n = strlen(cases[i].text);
+    for (size_t i = 0; i < COUNT_OF(sql_cases); i++) {
+        size_t n = strlen(sql_cases[i].text);
         for (size_t cut = 0; cut <= n; cut++) {
-            struct sql_info a = scan_bytes(cases[i].text, cut, true);
-            struct sql_info b = scan_bytes(cases[i].text, cut, true);
+            struct sql_info a = scan_bytes(sql_cases[i].text, cut, true);
+            struct sql_info b = scan_bytes(sql_cases[i].text, cut, true);
             assert_memory_equal(&a, &b, sizeof(a));
             assert_true(a.flags & SQL_TRUNCATED);
             if (cut == n)
                 continue;
-            memcpy(text, cases[i].text, n);
+            memcpy(text, sql_cases[i].text, n);
             text[cut] = bad[cut % sizeof(bad)];
             (void)scan_bytes(text, n, false);
         }
