@@ -170,7 +170,7 @@ bool tls_end_point(SSL *ssl, bool own_cert, struct scram_binding *out)
     X509 *cert = own_cert ? SSL_get_certificate(ssl) : SSL_get0_peer_certificate(ssl);
     const EVP_MD *md = cert ? end_point_hash(cert) : NULL;
 
-    out->bytes_n = 0;
+    *out = (struct scram_binding){.bytes_n = 0};
     bool made = md && X509_digest(cert, md, hash, &n) == 1 && n <= sizeof(out->bytes);
     if (made) {
         memcpy(out->bytes, hash, n);
