@@ -281,6 +281,10 @@ def copy_cell(pair, shape, source, transport):
                  better="more")
 
 
+def send_query(sock, query):
+    sock.sendall(b"Q" + struct.pack("!I", len(query) + 5) + query.encode() + b"\0")
+
+
 def idle_client(address, user, query):
     """A logged-in client without a byte of state in this process but its socket."""
     family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
@@ -292,7 +296,7 @@ def idle_client(address, user, query):
     sock.sendall(struct.pack("!I", len(body) + 4) + body)
     read_until_ready(sock)
     if query:
-        sock.sendall(b"Q" + struct.pack("!I", len(query) + 5) + query.encode() + b"\0")
+        send_query(sock, query)
         read_until_ready(sock)
     return sock
 
@@ -308,22 +312,25 @@ def read_until_ready(sock):
 
 
 def part_idle(pg, out):
-    """Memory of a client that does nothing: after its login, and after one statement."""
-    for label, query in (("logged in", None), ("after a statement", "SELECT 1")):
+    """Memory of a client that does nothing: after its login, after a statement, and after all of
+    them have asked at the same moment (what buffers were needed then may never come back)."""
+    cases = (("logged in", None, False), ("after a statement", "SELECT 1", False),
+             ("after all asked at once", None, True))
+    for label, query, at_once in cases:
         figures = {"theirs": [], "ours": []}
         for i in range(1 if lab.QUICK else 3):
             pair = Pair(pg, out)
             try:
                 for _, which, pooler in pair.turns(1):
                     say(f"idle: {IDLE_N} {label}, {pooler.name}, round {i + 1}")
-                    figures[which].append(rss_per_client(pooler, query))
+                    figures[which].append(rss_per_client(pooler, query, at_once))
             finally:
                 pair.stop()
         yield Result("memory", f"{IDLE_N} idle clients, {label}", "bytes RSS/client",
                      figures["theirs"], figures["ours"])
 
 
-def rss_per_client(pooler, query):
+def rss_per_client(pooler, query, at_once):
     address = f"{pooler.sock}/.s.PGSQL.{pooler.port}"
     clients = []
     try:
@@ -332,6 +339,11 @@ def rss_per_client(pooler, query):
         time.sleep(0.3)
         before = lab.rss_kb(pooler.pid)
         clients += [idle_client(address, "app", query) for _ in range(IDLE_N)]
+        if at_once:
+            for sock in clients:
+                send_query(sock, "SELECT 1")
+            for sock in clients:
+                read_until_ready(sock)
         time.sleep(0.5)
         return (lab.rss_kb(pooler.pid) - before) * 1024 / IDLE_N
     finally:
