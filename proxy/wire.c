@@ -180,7 +180,7 @@ static bool option_word(struct view *options, char *word, size_t word_cap)
 
 bool wire_option_next(struct view *options, struct wire_option *out)
 {
-    char word[sizeof(out->name) + sizeof(out->value) + 2] = "";
+    char word[sizeof(out->name) + sizeof(out->value) + 2];
     const char *setting = word + 2;
     const char *equals;
     size_t name_n;
@@ -198,9 +198,10 @@ bool wire_option_next(struct view *options, struct wire_option *out)
     name_n = equals ? (size_t)(equals - setting) : 0;
     if (name_n == 0 || name_n >= sizeof(out->name) || strlen(equals + 1) > WIRE_OPTION_VALUE_MAX)
         goto bad;
-    for (size_t i = 0; i < name_n; i++)
-        out->name[i] = setting[i] == '-' ? '_' : setting[i];
+    memcpy(out->name, setting, name_n);
     out->name[name_n] = 0;
+    for (char *dash = strchr(out->name, '-'); dash; dash = strchr(dash, '-'))
+        *dash = '_';
     memcpy(out->value, equals + 1, strlen(equals + 1) + 1);
     return true;
 bad:
