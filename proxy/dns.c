@@ -34,8 +34,8 @@ struct slot {
     char host[DNS_HOST_MAX + 1];
     struct answer answer; /* KNOWN; or the former one, while the next is looked up */
     uint64_t expires_us, used_us;
-    struct dns_ask *waiting; /* QUEUED, LOOKING */
-    struct slot *next;       /* QUEUED */
+    struct dns_ask *waiting, *waiting_last; /* QUEUED, LOOKING */
+    struct slot *next;                      /* QUEUED */
 };
 
 struct dns {
@@ -363,8 +363,12 @@ static enum asked ask_locked(struct dns *d, struct dns_ask *ask, struct answer *
     if (slot->state == SLOT_FREE || slot->state == SLOT_KNOWN)
         enqueue_locked(d, slot);
     ask->out = true;
-    ask->next = slot->waiting;
-    slot->waiting = ask;
+    ask->next = NULL;
+    if (slot->waiting)
+        slot->waiting_last->next = ask;
+    else
+        slot->waiting = ask;
+    slot->waiting_last = ask;
     d->asks_n++;
     return ASKED_WAITS;
 }
