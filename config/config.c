@@ -5,8 +5,6 @@
  *
  * So SET obeys the same rules as a file, and a snapshot always is what its statements say.
  */
-#include "config/table.h"
-
 #include "config/config.h"
 
 #include <string.h>
@@ -14,6 +12,7 @@
 
 #include "config/keys.h"
 #include "config/snapshot.h"
+#include "config/table.h"
 #include "pool/class.h"
 
 /* ---- making --------------------------------------------------------------------------------- */

@@ -1,8 +1,6 @@
 /* A line is one object: nothing of it is left when another file has a line of the same name,
  * because half of an old connect string and half of a new one is a third database that nobody asked
  * for. */
-#include "config/table.h"
-
 #include "config/lines.h"
 
 #include <errno.h>
@@ -11,6 +9,10 @@
 #include <strings.h>
 
 #include "config/connstr.h"
+
+#if !HASH_NONFATAL_OOM
+#error "config/table.h must come before uthash.h"
+#endif
 
 static bool line_error(struct lines *l, const struct ini_statement *s, const char *what)
 {

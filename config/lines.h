@@ -2,7 +2,6 @@
 #ifndef CONFIG_LINES_H
 #define CONFIG_LINES_H
 
-#include "config/ini.h"
 #include "config/keys.h"
 #include "config/snapshot.h"
 

@@ -7,8 +7,6 @@
  * built is private until snapshot_build() has said true, so a wrong file costs nothing but its
  * arena.
  */
-#include "config/table.h"
-
 #include "config/snapshot.h"
 
 #include <errno.h>

@@ -2,6 +2,8 @@
 #ifndef CONFIG_SNAPSHOT_H
 #define CONFIG_SNAPSHOT_H
 
+#include "config/table.h"
+
 #include <stdatomic.h>
 
 #include "config/config.h"

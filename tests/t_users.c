@@ -197,7 +197,7 @@ static void twenty_thousand_users_are_small_and_quick(void **state)
         snprintf(name, sizeof name, "tenant_role_%u", scattered(i));
         const char *secret = users_secret(&users, name);
         assert_non_null(secret);
-        assert_int_equal(atoi(secret + strlen(secret) - 2), i % 100);
+        assert_int_equal(strtol(secret + strlen(secret) - 2, NULL, 10), i % 100);
     }
     double seconds = (double)(to.tv_sec - from.tv_sec) + (double)(to.tv_nsec - from.tv_nsec) / 1e9;
     print_message("20,000 users: %.0f ms, %zu KiB\n", seconds * 1e3, arena.taken_bytes / 1024);
