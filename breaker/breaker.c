@@ -63,6 +63,8 @@ void breaker_opts_defaults(struct breaker_opts *opts)
         .exonerated_us = 30ull * US_PER_S,
         .early_retest = true,
         .drain_unpaced = true,
+        .start_n = 2,
+        .start_rest_us = 10ull * US_PER_S,
     };
     limit_opts_defaults(&opts->limit);
 }
@@ -180,11 +182,16 @@ static uint32_t next_candidate(const struct breaker *b, uint32_t class_i)
     return class_i;
 }
 
+/* What it runs can be held back only before it starts. */
+static bool is_unpaced(const struct breaker_class *c)
+{
+    return !c->opts.paced && c->opts.mode == BREAKER_ENFORCE;
+}
+
 /* Running work that neither a hold nor a pace reaches. */
 static uint32_t unreachable_n(const struct breaker *b, const struct breaker_class *c)
 {
-    bool drains = b->opts.drain_unpaced && !c->opts.paced && c->opts.mode == BREAKER_ENFORCE;
-    return drains ? c->use.active_n : c->use.nonstreaming_n;
+    return b->opts.drain_unpaced && is_unpaced(c) ? c->use.active_n : c->use.nonstreaming_n;
 }
 
 /* Of the classes held by this series of tests: what has to drain, as nothing else ends it. */
@@ -192,7 +199,7 @@ static uint32_t draining_n(const struct breaker *b)
 {
     uint32_t n = 0;
     for (uint32_t i = 0; i <= b->suspect_i && b->opts.drain_unpaced; i++)
-        if (!b->classes[i].opts.paced && b->classes[i].opts.mode == BREAKER_ENFORCE)
+        if (is_unpaced(&b->classes[i]))
             n += b->classes[i].use.active_n;
     return n;
 }
@@ -216,11 +223,14 @@ static uint32_t cancel(struct breaker *b, struct breaker_class *c, uint32_t n)
     return n;
 }
 
-static void note_use(struct breaker *b, const struct breaker_use *use)
+static void note_use(struct breaker *b, const struct breaker_use *use, uint64_t now_us)
 {
     for (uint32_t i = 0; i < b->classes_n; i++) {
-        b->classes[i].use = use[i];
-        b->classes[i].would.cancel_n = 0;
+        struct breaker_class *c = &b->classes[i];
+        c->use = use[i];
+        c->would.cancel_n = 0;
+        if (c->rested_us > 0 && (has_work(c) || c->use.queued_n > 0))
+            c->rested_us = now_us;
     }
 }
 
@@ -239,10 +249,22 @@ static void ask(struct breaker_class *c)
         c->ask.cancel_n = 0;
 }
 
+static bool eases_in(const struct breaker *b, const struct breaker_class *c)
+{
+    return b->opts.start_n > 0 && is_unpaced(c);
+}
+
+/* A limit that nobody feels: such a class gets no more, or it would come out of a rest all at once.
+ */
+static bool content(const struct breaker *b, const struct breaker_class *c)
+{
+    return eases_in(b, c) && (c->use.queued_n == 0 || c->use.active_n < c->would.limit_n);
+}
+
 static bool all_back(const struct breaker *b)
 {
     for (uint32_t i = 0; i < b->classes_n; i++)
-        if (b->classes[i].limit.g < 1)
+        if (b->classes[i].limit.g < 1 && !content(b, &b->classes[i]))
             return false;
     return true;
 }
@@ -250,13 +272,17 @@ static bool all_back(const struct breaker *b)
 /* Highest class first; the lower ones wait until it is back. */
 static void raise_one(const struct tick *t)
 {
-    if (t->p >= t->b->opts.p_low)
+    const struct breaker *b = t->b;
+    if (t->p >= b->opts.p_low)
         return;
-    for (uint32_t i = t->b->classes_n; i-- > 0;) {
+    /* As long as protected statements pass whose norm is not known yet, low pressure means little.
+     */
+    bool unknown = b->pressure.blind && b->pressure.p90_us > 0;
+    for (uint32_t i = b->classes_n; i-- > 0;) {
         struct breaker_class *c = &t->b->classes[i];
-        if (c->limit.g >= 1)
+        if (c->limit.g >= 1 || content(b, c) || (unknown && eases_in(b, c)))
             continue;
-        limit_raise(&c->limit, &t->b->opts.limit,
+        limit_raise(&c->limit, &b->opts.limit,
                     &(struct limit_use){
                         .cap_n = c->use.cap_n,
                         .active_n = c->use.active_n,
@@ -266,6 +292,24 @@ static void raise_one(const struct tick *t)
                     });
         return;
     }
+}
+
+/* What cannot be slowed once it runs is let in little by little. Each rest halves what a class may
+ * begin with, down to a few statements. */
+static void ease_in(const struct tick *t, struct breaker_class *c)
+{
+    const struct breaker *b = t->b;
+    double start = fmin(1, (double)b->opts.start_n / fmax(1, c->use.cap_n));
+    start = fmax(start, c->limit.floor);
+    if (c->rested_us == 0)
+        c->limit.g = start;
+    else if (t->now_us - c->rested_us >= b->opts.start_rest_us)
+        c->limit.g = fmax(start, c->limit.g / 2);
+    else
+        return;
+    c->rested_us = t->now_us;
+    if (c->limit.g <= start)
+        limit_forget_bad(&c->limit);
 }
 
 /* ---- closed, exonerated -------------------------------------------------------------------- */
@@ -308,6 +352,9 @@ static void tick_closed(const struct tick *t)
         move(b, BREAKER_CLOSED, -1, t->now_us, "P=%.2f: the pressure is gone", t->p);
         b->no_test_until_us = t->now_us + EXONERATED_CALM_US;
     }
+    for (uint32_t i = 0; i < b->classes_n && b->state == BREAKER_CLOSED; i++)
+        if (eases_in(b, &b->classes[i]))
+            ease_in(t, &b->classes[i]);
     bool worse = t->p >= 2 * b->p_exonerated;
     bool wait = t->now_us < b->no_test_until_us;
     if (was == BREAKER_EXONERATED && wait && !worse) {
@@ -406,6 +453,7 @@ static void test_exhausted(const struct tick *t)
         return;
     if (running_n > 0 || helped(t)) {
         b->undecided = !helped(t);
+        b->drained_us = t->now_us;
         give_back_held(b, 0, false);
         estimator_resume(t->e);
         move(b, BREAKER_THROTTLED, (int)b->suspect_i, t->now_us,
@@ -589,10 +637,15 @@ static bool decide_late(const struct tick *t)
     for (uint32_t i = 0; i < b->classes_n; i++) {
         const struct breaker_class *c = &b->classes[i];
         if (c->limit.g < 1 && c->use.active_n > limit_statements(&c->limit, c->use.cap_n))
-            return false;
+            b->drained_us = t->now_us;
     }
-    if (b->high_ticks_n < b->opts.trip_ticks_n || t->in_us < b->opts.settle_us)
+    if (t->now_us - b->drained_us < b->opts.test_us || t->p < b->opts.p_high)
         return false;
+    if (helped(t)) {
+        b->undecided = false;
+        b->confirmed_n++;
+        return false;
+    }
     b->undecided = false;
     for (uint32_t i = 0; i < b->classes_n; i++)
         if (b->classes[i].limit.g < 1)
@@ -648,7 +701,7 @@ void breaker_init(struct breaker *b, const struct breaker_opts *opts,
         struct breaker_class *c = &b->classes[i];
         c->opts = classes[i];
         limit_init(&c->limit, &opts->limit);
-        c->use.cap_n = UINT32_MAX; /* nothing is limited before the first tick */
+        c->use.cap_n = eases_in(b, c) ? opts->start_n : UINT32_MAX; /* until the first tick */
         ask(c);
     }
 }
@@ -691,7 +744,7 @@ void breaker_tick(struct breaker *b, struct estimator *e, const struct pressure 
 {
     must(b->classes_n == 0 || use);
     must(now_us >= b->since_us);
-    note_use(b, use);
+    note_use(b, use, now_us);
     b->pressure = *p;
     if (p->lagging) {
         b->high_ticks_n = 0;
@@ -734,6 +787,7 @@ void breaker_set_class(struct breaker *b, uint32_t class_i, const struct breaker
     if (!switched)
         return;
     limit_init(&c->limit, &b->opts.limit);
+    c->rested_us = 0;
     bool on_trial = b->state == BREAKER_TEST || b->state == BREAKER_PROBATION;
     b->mistrial |= on_trial && class_i <= b->suspect_i;
     ask(c);

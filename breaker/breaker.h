@@ -78,6 +78,14 @@ struct breaker_opts {
      * if the work outlasts it, the class is throttled undecided, and judged once it has drained.
      * The model paces all that streams, and has no such rule. */
     bool drain_unpaced;
+    /* For the same reason such a class eases in: it begins with start_n statements and gets more
+     * (the ramp of the limit) only while it asks for more and the protected ones are well; each
+     * rest of start_rest_us halves what it may come back with. What is let in late is late by
+     * seconds; what was let in too much hurts until it ends. Simulated, 24 readers at once, held
+     * but not paced: 60 bad seconds of 60 without, none with it, at two thirds of the bytes. 0: no.
+     */
+    uint32_t start_n;
+    uint64_t start_rest_us;
 };
 void breaker_opts_defaults(struct breaker_opts *opts);
 MUST_USE bool breaker_opts_check(const struct breaker_opts *opts, struct err *err);
@@ -115,6 +123,7 @@ struct breaker_class {
     struct breaker_ask ask;   /* to be obeyed; unlimited unless the mode is ENFORCE */
     struct breaker_ask would; /* the same, whatever the mode */
     uint64_t asked_cancels_n;
+    uint64_t rested_us; /* easing in: last tick with work, or last halving; 0: not begun */
 };
 
 /* One line of the log with all that led to it; from == to is a cut. */
@@ -155,6 +164,7 @@ struct breaker {
     uint32_t test_cancelled_n; /* in this series of tests */
     bool test_drained;         /* this series of tests met running work that no pause could reach */
     bool undecided;            /* throttled without a verdict: such work outlasted our patience */
+    uint64_t drained_us;       /* undecided: last tick at which such work ran */
     bool mistrial; /* the mode of a class on trial was changed: close with the next tick */
     uint64_t random;
     /* totals for metrics */

@@ -24,7 +24,7 @@
  * have passed. `learn_blind` and zeros in quick_* and warmup_n give the model's rule, for
  * comparison with it.
  *
- * Ownership: embedded in its upstream, under the upstream's lock; no allocation ever; 220 KiB, so
+ * Ownership: embedded in its upstream, under the upstream's lock; no allocation ever; 250 KiB, so
  * never on a stack. Times are microseconds of a monotonic clock, and arguments.
  */
 #ifndef BREAKER_ESTIMATOR_H

@@ -105,17 +105,22 @@ static inline struct pressure judge(const struct estimator_inflight *inflight, s
     return estimator_pressure(&estimator, now_us, inflight, inflight_n, 0);
 }
 
-/* A second of ticks with statements of `us`; the breaker sees what is in use. */
+/* One tick with n statements of about `us`; the breaker sees what is in use. */
+static inline struct pressure run_tick(uint32_t n, uint64_t us)
+{
+    now_us += 100 * US_PER_MS;
+    feed(n, us, 0, 0);
+    struct pressure p = judge(NULL, 0);
+    breaker_tick(&breaker, &estimator, &p, use, now_us);
+    estimator_tick_end(&estimator, now_us, breaker_calm(&breaker, &p));
+    return p;
+}
+
 static inline struct pressure run(uint32_t seconds, uint32_t n_per_tick, uint64_t us)
 {
     struct pressure p = {0};
-    for (uint32_t i = 0; i < seconds * 10; i++) {
-        now_us += 100 * US_PER_MS;
-        feed(n_per_tick, us, 0, 0);
-        p = judge(NULL, 0);
-        breaker_tick(&breaker, &estimator, &p, use, now_us);
-        estimator_tick_end(&estimator, now_us, breaker_calm(&breaker, &p));
-    }
+    for (uint32_t i = 0; i < seconds * 10; i++)
+        p = run_tick(n_per_tick, us);
     return p;
 }
 

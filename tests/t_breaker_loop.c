@@ -1,0 +1,126 @@
+/* Estimator and breaker in a closed loop with a database in a nutshell: the latency of the users
+ * follows the readers the breaker lets in, the readers come in a storm, and each runs for a while.
+ * What is asked is what an operator would ask: how long did users suffer, and did the readers get
+ * on? The database: eight readers fit, more slow everyone down by the square. */
+#include "tests/breaker_world.h"
+
+#include <stdio.h>
+
+enum { READERS_MAX = 64, FIT_N = 8 };
+#define READER_BYTES_PER_S 50e6
+
+struct storm {
+    uint32_t readers_n;
+    uint64_t reader_us; /* each runs so long when alone */
+    bool paced, cancelled, guilty;
+    uint32_t seconds;
+};
+
+struct outcome {
+    uint32_t bad_ticks_n; /* users at more than three times their norm */
+    double read_share;    /* of what eight readers would have got done */
+};
+
+static double left_us[READERS_MAX]; /* of running readers; 0: waits */
+
+static void let_in(const struct storm *storm)
+{
+    uint32_t active_n = 0;
+    for (uint32_t i = 0; i < storm->readers_n; i++)
+        active_n += left_us[i] > 0;
+    for (uint32_t i = 0; i < storm->readers_n; i++)
+        if (left_us[i] <= 0 && active_n < breaker.classes[BULK].ask.limit_n) {
+            left_us[i] = (double)storm->reader_us * (0.5 + uniform());
+            active_n++;
+        }
+}
+
+/* Readers run for a tick; returns the load they are, in readers at full speed. */
+static double read_on(const struct storm *storm)
+{
+    const struct breaker_ask *ask_bulk = &breaker.classes[BULK].ask;
+    double running_n = 0;
+    for (uint32_t i = 0; i < storm->readers_n; i++)
+        running_n += left_us[i] > 0;
+    double allowed = 1;
+    if (storm->paced && ask_bulk->rate_bytes_per_s != LIMIT_RATE_NONE)
+        allowed =
+            fmin(1, (double)ask_bulk->rate_bytes_per_s / READER_BYTES_PER_S / fmax(1, running_n));
+    double load = running_n * allowed;
+    double speed = load > FIT_N ? allowed * FIT_N / load : allowed;
+    for (uint32_t i = 0; i < storm->readers_n; i++)
+        if (left_us[i] > 0)
+            left_us[i] = fmax(0, left_us[i] - speed * 100 * US_PER_MS);
+    use[BULK].active_n = (uint32_t)running_n;
+    use[BULK].queued_n = storm->readers_n - use[BULK].active_n;
+    use[BULK].bytes_per_s = (uint64_t)(running_n * speed * READER_BYTES_PER_S);
+    return load;
+}
+
+static struct outcome play(const struct storm *storm)
+{
+    fresh(storm->paced, storm->cancelled);
+    memset(left_us, 0, sizeof left_us);
+    run(20, 30, 2000);
+    struct outcome outcome = {0};
+    for (uint32_t i = 0; i < storm->seconds * 10; i++) {
+        let_in(storm);
+        double load = read_on(storm);
+        outcome.read_share +=
+            (double)use[BULK].bytes_per_s / (FIT_N * READER_BYTES_PER_S * storm->seconds * 10);
+        double slow = storm->guilty ? 1 + (load / FIT_N) * (load / FIT_N) : 10;
+        run_tick(30, (uint64_t)(2000 * slow));
+        outcome.bad_ticks_n += slow > 3;
+    }
+    printf("readers of %.0f s, %s, %s: %u bad ticks of %u, %.0f %% read, %s\n",
+           (double)storm->reader_us / US_PER_S, storm->paced ? "paced" : "held only",
+           storm->guilty ? "guilty" : "innocent", outcome.bad_ticks_n, storm->seconds * 10,
+           100 * outcome.read_share, breaker_state_name(breaker.state));
+    return outcome;
+}
+
+static void test_hold_alone_protects_from_readers_of_any_length(void **state)
+{
+    (void)state;
+    for (uint64_t reader_s = 1; reader_s <= 64; reader_s *= 4) {
+        struct outcome o = play(&(struct storm){
+            .readers_n = 24, .reader_us = reader_s * US_PER_S, .guilty = true, .seconds = 120});
+        assert_true(o.bad_ticks_n <= 30);
+        assert_true(o.read_share > 0.3);
+    }
+}
+
+static void test_pace_protects_and_lets_more_through(void **state)
+{
+    (void)state;
+    for (uint64_t reader_s = 1; reader_s <= 64; reader_s *= 4) {
+        struct outcome o = play(&(struct storm){.readers_n = 24,
+                                                .reader_us = reader_s * US_PER_S,
+                                                .paced = true,
+                                                .guilty = true,
+                                                .seconds = 120});
+        assert_true(o.bad_ticks_n <= 30);
+        assert_true(o.read_share > 0.3);
+    }
+}
+
+static void test_innocent_readers_go_on(void **state)
+{
+    (void)state;
+    for (int paced = 0; paced < 2; paced++) {
+        struct outcome o = play(&(struct storm){
+            .readers_n = 8, .reader_us = 2ull * US_PER_S, .paced = paced, .seconds = 120});
+        assert_true(breaker.exonerated_n > 0 && breaker.confirmed_n == 0);
+        assert_true(o.read_share > 0.1); /* half of half of half: three tests in two minutes */
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_hold_alone_protects_from_readers_of_any_length),
+        cmocka_unit_test(test_pace_protects_and_lets_more_through),
+        cmocka_unit_test(test_innocent_readers_go_on),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
