@@ -1,0 +1,548 @@
+/* SHOW CLASSES, BREAKERS, UPSTREAMS, ENDS, REFUSALS: what PgBouncer has not. */
+#include "proxy/rows.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- copies ------------------------------------------------------------------------------------
+ */
+
+struct upstreams_copy {
+    struct rows_upstream *at;
+    size_t n, cap;
+};
+
+static bool copy_upstream(struct upstream *u, void *arg)
+{
+    struct upstreams_copy *c = arg;
+    if (c->n == c->cap) {
+        size_t cap = c->cap ? c->cap * 2 : 8;
+        struct rows_upstream *at = reallocarray(c->at, cap, sizeof *at);
+        if (!at)
+            return false;
+        c->at = at;
+        c->cap = cap;
+    }
+    c->at[c->n].upstream = u;
+    show_upstream(u, &c->at[c->n++].stats);
+    return true;
+}
+
+struct rows_upstream *rows_upstreams_copy(struct pool_registry *registry, size_t *n)
+{
+    struct upstreams_copy c = {.n = 0};
+    registry_each_upstream(registry, copy_upstream, &c);
+    *n = c.n;
+    return c.at;
+}
+
+static double seconds_since(const struct rows_from *from, uint64_t since_us)
+{
+    return since_us && since_us < from->now_us ? (double)(from->now_us - since_us) / US_PER_S : 0;
+}
+
+static const struct class_table *classes_of(const struct rows_from *from)
+{
+    return from->proxy->hubs[0]->config->classes;
+}
+
+/* ---- CLASSES
+ * ------------------------------------------------------------------------------------- */
+
+enum { SHARE_BYTES = 16 };
+
+struct class_row {
+    const char *host;
+    uint32_t port;
+    char class[CLASS_NAME_BYTES];
+    uint32_t priority, weight;
+    char reserved[SHARE_BYTES], max[SHARE_BYTES];
+    uint32_t clients, active, waiting, opening;
+    double limit; /* what it may lease now; NaN: any number */
+    bool held, limited;
+    uint64_t bytes_per_s;
+    double rate; /* bytes per second it may read; NaN: any number */
+    uint64_t oldest_wait_us;
+    uint64_t granted, granted_at_once, left, refused, bytes, lease_us, wait_us, wait_us_max;
+    uint64_t demoted, shed, cancelled; /* over all upstreams */
+    uint64_t queue_limit, queue_deadline_us;
+};
+
+#define ROW struct class_row
+static const struct table_column classes_columns[] = {
+    {COL(host, TEXT), .role = TABLE_LABEL},
+    {COL(port, U32), .role = TABLE_LABEL},
+    {COL(class, CHARS), .role = TABLE_LABEL},
+    {COL(priority, U32)},
+    {COL(weight, U32)},
+    {COL(reserved, CHARS)},
+    {COL(max, CHARS)},
+    {COL(clients, U32), .role = TABLE_GAUGE, .help = "Clients of the class."},
+    {COL(active, U32), .role = TABLE_GAUGE, .help = "Server connections it holds."},
+    {COL(waiting, U32), .role = TABLE_GAUGE, .help = "Its transactions that wait."},
+    {COL(opening, U32)},
+    {COL(limit, F64), .role = TABLE_GAUGE,
+     .help = "Server connections it may hold now, the breaker's word included."},
+    {COL(held, BOOL), .role = TABLE_GAUGE, .help = "1 while the breaker holds all of it back."},
+    {COL(limited, BOOL), .role = TABLE_GAUGE, .help = "1 while the breaker limits it."},
+    {COL(bytes_per_s, U64), .role = TABLE_GAUGE, .metric = "bytes_per_second",
+     .help = "Result bytes of the last second."},
+    {COL(rate, F64), .role = TABLE_GAUGE, .metric = "bytes_per_second_allowed",
+     .help = "Result bytes a second the breaker allows."},
+    {COL(oldest_wait_us, U64), .role = TABLE_GAUGE, .unit = TABLE_US, .metric = "oldest_wait",
+     .help = "How long its oldest waiter has waited."},
+    {COL(granted, U64), .role = TABLE_COUNTER, .metric = "grants", .help = "Leases."},
+    {COL(granted_at_once, U64), .role = TABLE_COUNTER, .metric = "grants_at_once",
+     .help = "Leases that did not wait."},
+    {COL(left, U64), .role = TABLE_COUNTER, .metric = "waiters_gone",
+     .help = "Waiters that left the queue by themselves."},
+    {COL(refused, U64)},
+    {COL(bytes, U64), .role = TABLE_COUNTER, .metric = "result_bytes", .help = "Result bytes."},
+    {COL(lease_us, U64), .role = TABLE_COUNTER, .unit = TABLE_US, .metric = "lease",
+     .help = "Time server connections were held."},
+    {COL(wait_us, U64), .role = TABLE_COUNTER, .unit = TABLE_US, .metric = "wait",
+     .help = "Time the granted had waited."},
+    {COL(wait_us_max, U64), .role = TABLE_GAUGE, .unit = TABLE_US, .metric = "wait_max",
+     .help = "Longest wait of a granted one since the start."},
+    {COL(demoted, U64)},
+    {COL(shed, U64)},
+    {COL(cancelled, U64)},
+    {COL(queue_limit, U64)},
+    {COL(queue_deadline_us, U64)},
+};
+const struct table rows_classes_table = {.name = "CLASSES",
+                                         .prefix = "class",
+                                         TABLE_OF(classes_columns),
+                                         .help = "classes on each upstream"};
+#undef ROW
+
+static void put_share(char at[SHARE_BYTES], struct class_share share)
+{
+    snprintf(at, SHARE_BYTES, "%u%s", share.n, share.percent ? "%" : "");
+}
+
+static void fill_class_opts(const struct class_opts *o, struct class_row *row)
+{
+    memcpy(row->class, o->name, sizeof row->class);
+    row->priority = o->priority;
+    row->weight = o->weight;
+    put_share(row->reserved, o->reserved);
+    put_share(row->max, o->max);
+    row->queue_limit = o->queue_limit_n;
+    row->queue_deadline_us = o->queue_deadline_us;
+    row->limit = row->rate = NAN;
+}
+
+static void fill_class_loops(const struct rows_from *from, uint8_t class_i, struct class_row *row)
+{
+    for (uint16_t i = 0; i < from->proxy->worker_n; i++) {
+        const struct hub *h = from->proxy->hubs[i];
+        row->demoted += count_get(&h->classes[class_i].demoted);
+        row->shed += count_get(&h->classes[class_i].shed);
+        row->cancelled += count_get(&h->classes[class_i].cancelled);
+    }
+}
+
+static uint64_t refused_all(const struct class_stats *s)
+{
+    uint64_t n = 0;
+    for (size_t i = 0; i < POOL_REFUSALS_N; i++)
+        n += s->refused_n[i];
+    return n;
+}
+
+static void fill_class(const struct rows_from *from, const struct rows_upstream *u, uint8_t class_i,
+                       struct class_row *row)
+{
+    struct class_stats s;
+    show_class(u->upstream, class_i, from->now_us, &s);
+    fill_class_opts(&s.opts, row);
+    fill_class_loops(from, class_i, row);
+    row->host = u->stats.host;
+    row->port = u->stats.port;
+    row->clients = s.clients_n;
+    row->active = s.active_n;
+    row->waiting = s.queued_n;
+    row->opening = s.opening_n;
+    if (s.limit_n != UINT32_MAX)
+        row->limit = s.limit_n;
+    if (s.rate_bytes_per_s != LIMIT_RATE_NONE)
+        row->rate = (double)s.rate_bytes_per_s;
+    row->held = s.held;
+    row->limited = s.limited;
+    row->bytes_per_s = s.bytes_per_s;
+    row->oldest_wait_us = s.oldest_wait_us;
+    row->granted = s.granted_n;
+    row->granted_at_once = s.granted_at_once_n;
+    row->left = s.left_n;
+    row->refused = refused_all(&s);
+    row->bytes = s.bytes_n;
+    row->lease_us = s.lease_us;
+    row->wait_us = s.wait_us;
+    row->wait_us_max = s.wait_us_max;
+}
+
+void rows_fill_classes(const struct rows_from *from, struct rows *out)
+{
+    const struct class_table *classes = classes_of(from);
+    size_t n;
+    struct rows_upstream *upstreams = rows_upstreams_copy(from->proxy->registry, &n);
+    for (size_t i = 0; i < n; i++)
+        for (uint8_t c = 0; c < classes->class_n; c++)
+            if (!classes->at[c].retired)
+                fill_class(from, &upstreams[i], c, rows_add(out, &rows_classes_table));
+    for (uint8_t c = 0; n == 0 && c < classes->class_n; c++) { /* nobody has logged in yet */
+        struct class_row *row = rows_add(out, &rows_classes_table);
+        fill_class_opts(&classes->at[c], row);
+        row->host = "none";
+    }
+    free(upstreams);
+}
+
+/* ---- BREAKERS
+ * ------------------------------------------------------------------------------------ */
+
+struct breaker_row {
+    const char *host;
+    uint32_t port;
+    char class[CLASS_NAME_BYTES];
+    const char *mode, *state;
+    double since_s;
+    double p, p_lat, p_q, p_slo, s50, s90;
+    uint32_t n;
+    double g, g_bad;
+    double limit, rate;
+    bool held;
+    const char *error_state;
+    double error_since_s;
+    char reason[BREAKER_WHY_BYTES], error_reason[96];
+};
+
+/* Of the pressure only its height is per class: the rest is in UPSTREAMS. */
+#define ROW struct breaker_row
+static const struct table_column breakers_columns[] = {
+    {COL(host, TEXT), .role = TABLE_LABEL},
+    {COL(port, U32), .role = TABLE_LABEL},
+    {COL(class, CHARS), .role = TABLE_LABEL},
+    {COL(mode, TEXT)},
+    {COL(state, TEXT)},
+    {COL(since_s, F64)},
+    {COL(p, F64)},
+    {COL(p_lat, F64)},
+    {COL(p_q, F64)},
+    {COL(p_slo, F64)},
+    {COL(s50, F64)},
+    {COL(s90, F64)},
+    {COL(n, U32)},
+    {COL(g, F64), .role = TABLE_GAUGE, .metric = "level",
+     .help = "Share of its cap and rate the class may use: g."},
+    {COL(g_bad, F64), .role = TABLE_GAUGE, .metric = "level_bad",
+     .help = "The level that hurt last; 0: none is known."},
+    {COL(limit, F64)},
+    {COL(rate, F64)},
+    {COL(held, BOOL)},
+    {COL(error_state, TEXT)},
+    {COL(error_since_s, F64)},
+    {COL(reason, CHARS)},
+    {COL(error_reason, CHARS)},
+};
+const struct table rows_breakers_table = {
+    .name = "BREAKERS",
+    .prefix = "breaker",
+    TABLE_OF(breakers_columns),
+    .help = "what the breakers know and do, per class that can be shed"};
+#undef ROW
+
+static const char *mode_name(enum class_breaker mode)
+{
+    switch (mode) {
+    case CLASS_BREAKER_OFF:
+        return "off";
+    case CLASS_BREAKER_OBSERVE:
+        return "observe";
+    case CLASS_BREAKER_ENFORCE:
+        return "enforce";
+    }
+    return NULL;
+}
+
+static void fill_breaker(const struct rows_from *from, const struct upstream_stats *u,
+                         const struct class_stats *s, struct breaker_row *row)
+{
+    row->host = u->host;
+    row->port = u->port;
+    memcpy(row->class, s->opts.name, sizeof row->class);
+    row->mode = mode_name(s->opts.breaker);
+    row->state = breaker_state_name(u->breaker);
+    row->since_s = seconds_since(from, u->breaker_since_us);
+    row->p = u->pressure.p;
+    row->p_lat = u->pressure.p_lat;
+    row->p_q = u->pressure.p_q;
+    row->p_slo = u->pressure.p_slo;
+    row->s50 = u->pressure.s50;
+    row->s90 = u->pressure.s90;
+    row->n = u->pressure.n;
+    row->g = s->g;
+    row->g_bad = s->g_bad;
+    row->limit = s->limit_n == UINT32_MAX ? NAN : s->limit_n;
+    row->rate = s->rate_bytes_per_s == LIMIT_RATE_NONE ? NAN : (double)s->rate_bytes_per_s;
+    row->held = s->held;
+    row->error_state = error_breaker_state_name(u->error_breaker);
+    row->error_since_s = seconds_since(from, u->error_since_us);
+    memcpy(row->reason, u->breaker_why, sizeof row->reason);
+    memcpy(row->error_reason, u->error_why, sizeof row->error_reason);
+}
+
+void rows_fill_breakers(const struct rows_from *from, struct rows *out)
+{
+    const struct class_table *classes = classes_of(from);
+    size_t n;
+    struct rows_upstream *upstreams = rows_upstreams_copy(from->proxy->registry, &n);
+    for (size_t i = 0; i < n; i++) {
+        for (uint8_t c = 0; c < classes->class_n; c++) {
+            struct class_stats s;
+            if (classes->at[c].retired || classes->at[c].priority == 0)
+                continue;
+            show_class(upstreams[i].upstream, c, from->now_us, &s);
+            fill_breaker(from, &upstreams[i].stats, &s, rows_add(out, &rows_breakers_table));
+        }
+    }
+    free(upstreams);
+}
+
+/* ---- UPSTREAMS
+ * ----------------------------------------------------------------------------------- */
+
+struct upstream_row {
+    const char *host;
+    uint32_t port;
+    uint32_t budget, budget_now, pools, servers, leased, opening, waiting;
+    double p, p_lat, p_q, p_slo, s50, s90, p90_us, p99_us;
+    uint32_t n;
+    bool blind;
+    const char *breaker, *error_breaker;
+    uint32_t breaker_state, error_breaker_state;
+    bool down;
+    double down_s;
+    uint64_t opened, open_failed, died, evicted;
+    uint64_t tests, confirmed, exonerated, cuts, cancels, ticks, ticks_late;
+};
+
+#define ROW struct upstream_row
+static const struct table_column upstreams_columns[] = {
+    {COL(host, TEXT), .role = TABLE_LABEL},
+    {COL(port, U32), .role = TABLE_LABEL},
+    {COL(budget, U32), .role = TABLE_GAUGE, .metric = "servers_max",
+     .help = "max_upstream_connections; 0: no limit."},
+    {COL(budget_now, U32), .role = TABLE_GAUGE, .metric = "servers_max_now",
+     .help = "The same, lowered for a while after the server said that it was full."},
+    {COL(pools, U32), .role = TABLE_GAUGE, .help = "Pools."},
+    {COL(servers, U32), .role = TABLE_GAUGE, .help = "Server connections over all pools."},
+    {COL(leased, U32), .role = TABLE_GAUGE, .metric = "servers_leased",
+     .help = "Server connections in use."},
+    {COL(opening, U32), .role = TABLE_GAUGE, .metric = "servers_opening",
+     .help = "Server connections being opened."},
+    {COL(waiting, U32), .role = TABLE_GAUGE, .metric = "clients_waiting",
+     .help = "Clients that wait, over all pools and classes."},
+    {COL(p, F64), .role = TABLE_GAUGE, .metric = "pressure",
+     .help = "Pressure on the protected classes: 1 and more is overload."},
+    {COL(p_lat, F64), .role = TABLE_GAUGE, .metric = "pressure_latency",
+     .help = "Of it: latency over its norm."},
+    {COL(p_q, F64), .role = TABLE_GAUGE, .metric = "pressure_queue",
+     .help = "Of it: a standing queue."},
+    {COL(p_slo, F64), .role = TABLE_GAUGE, .metric = "pressure_slo",
+     .help = "Of it: slo_p99, where one is set."},
+    {COL(s50, F64), .role = TABLE_GAUGE, .metric = "slowdown_p50",
+     .help = "Median of latency over each statement's norm."},
+    {COL(s90, F64), .role = TABLE_GAUGE, .metric = "slowdown_p90",
+     .help = "90th percentile of latency over each statement's norm."},
+    {COL(p90_us, F64), .role = TABLE_GAUGE, .unit = TABLE_US, .metric = "protected_p90",
+     .help = "90th percentile of the protected classes' latency."},
+    {COL(p99_us, F64), .role = TABLE_GAUGE, .unit = TABLE_US, .metric = "protected_p99",
+     .help = "99th percentile of the protected classes' latency."},
+    {COL(n, U32), .role = TABLE_GAUGE, .metric = "samples", .help = "Samples it is judged by."},
+    {COL(blind, BOOL), .role = TABLE_GAUGE,
+     .help = "1 while no norm of latency has been learnt yet."},
+    {COL(breaker, TEXT)},
+    {COL(error_breaker, TEXT)},
+    {COL(breaker_state, U32), .role = TABLE_GAUGE,
+     .help = "Latency breaker: 0 closed, 1 test, 2 probation, 3 throttled, 4 open, 5 exonerated."},
+    {COL(error_breaker_state, U32), .role = TABLE_GAUGE,
+     .help = "Error breaker: 0 closed, 1 suspect, 2 open, 3 half_open, 4 ramp."},
+    {COL(down, BOOL), .role = TABLE_GAUGE, .help = "1 while the server is down."},
+    {COL(down_s, F64)},
+    {COL(opened, U64), .role = TABLE_COUNTER, .metric = "logins",
+     .help = "Server connections opened."},
+    {COL(open_failed, U64), .role = TABLE_COUNTER, .metric = "logins_failed",
+     .help = "Server connections that could not be opened."},
+    {COL(died, U64), .role = TABLE_COUNTER, .metric = "servers_lost",
+     .help = "Server connections that ended without being asked to."},
+    {COL(evicted, U64), .role = TABLE_COUNTER, .metric = "servers_evicted",
+     .help = "Idle server connections closed to make room for another pool."},
+    {COL(tests, U64), .role = TABLE_COUNTER, .metric = "breaker_tests",
+     .help = "Experiments of the latency breaker."},
+    {COL(confirmed, U64), .role = TABLE_COUNTER, .metric = "breaker_tests_confirmed",
+     .help = "Experiments that found a culprit."},
+    {COL(exonerated, U64), .role = TABLE_COUNTER, .metric = "breaker_tests_exonerated",
+     .help = "Experiments that found none."},
+    {COL(cuts, U64), .role = TABLE_COUNTER, .metric = "breaker_cuts",
+     .help = "Times a class was cut further."},
+    {COL(cancels, U64), .role = TABLE_COUNTER, .metric = "breaker_cancels",
+     .help = "Statements the breaker wanted cancelled."},
+    {COL(ticks, U64), .role = TABLE_COUNTER, .help = "Ticks of the breakers."},
+    {COL(ticks_late, U64), .role = TABLE_COUNTER, .help = "Ticks that came too late to judge by."},
+};
+const struct table rows_upstreams_table = {.name = "UPSTREAMS",
+                                           .prefix = "upstream",
+                                           TABLE_OF(upstreams_columns),
+                                           .help =
+                                               "PostgreSQL instances: budget, pressure, breakers"};
+#undef ROW
+
+static void fill_pressure(const struct pressure *p, struct upstream_row *row)
+{
+    row->p = p->p;
+    row->p_lat = p->p_lat;
+    row->p_q = p->p_q;
+    row->p_slo = p->p_slo;
+    row->s50 = p->s50;
+    row->s90 = p->s90;
+    row->p90_us = p->p90_us;
+    row->p99_us = p->p99_us;
+    row->n = p->n;
+    row->blind = p->blind;
+}
+
+static void fill_upstream(const struct rows_from *from, const struct upstream_stats *s,
+                          struct upstream_row *row)
+{
+    fill_pressure(&s->pressure, row);
+    row->host = s->host;
+    row->port = s->port;
+    row->budget = s->opts.budget_n;
+    row->budget_now = s->budget_now_n;
+    row->pools = s->pools_n;
+    row->servers = s->servers_n;
+    row->leased = s->leased_n;
+    row->opening = s->opening_n;
+    row->waiting = s->waiting_n;
+    row->breaker = breaker_state_name(s->breaker);
+    row->breaker_state = s->breaker;
+    row->error_breaker = error_breaker_state_name(s->error_breaker);
+    row->error_breaker_state = s->error_breaker;
+    row->down = s->down_since_us > 0;
+    row->down_s = seconds_since(from, s->down_since_us);
+    row->opened = s->opened_n;
+    row->open_failed = s->open_failed_n;
+    row->died = s->died_n;
+    row->evicted = s->evicted_n;
+    row->tests = s->tests_n;
+    row->confirmed = s->confirmed_n;
+    row->exonerated = s->exonerated_n;
+    row->cuts = s->cuts_n;
+    row->cancels = s->cancels_n;
+    row->ticks = s->ticks_n;
+    row->ticks_late = s->tick_late_n;
+}
+
+void rows_fill_upstreams(const struct rows_from *from, struct rows *out)
+{
+    size_t n;
+    struct rows_upstream *upstreams = rows_upstreams_copy(from->proxy->registry, &n);
+    for (size_t i = 0; i < n; i++)
+        fill_upstream(from, &upstreams[i].stats, rows_add(out, &rows_upstreams_table));
+    free(upstreams);
+}
+
+/* ---- ENDS
+ * ---------------------------------------------------------------------------------------- */
+
+struct end_count_row {
+    const char *class, *reason, *who;
+    uint64_t count;
+    const char *text;
+};
+
+#define ROW struct end_count_row
+static const struct table_column ends_columns[] = {
+    {COL(class, TEXT), .role = TABLE_LABEL},
+    {COL(reason, TEXT), .role = TABLE_LABEL},
+    {COL(who, TEXT), .role = TABLE_LABEL},
+    {COL(count, U64), .role = TABLE_COUNTER, .metric = "session_ends",
+     .help = "Sessions of clients that ended, by reason and by who caused it."},
+    {COL(text, TEXT)},
+};
+const struct table rows_ends_table = {
+    .name = "ENDS", .prefix = "", TABLE_OF(ends_columns), .help = "why sessions ended, per class"};
+#undef ROW
+
+void rows_fill_ends(const struct rows_from *from, struct rows *out)
+{
+    const struct class_table *classes = classes_of(from);
+    for (uint8_t c = 0; c < classes->class_n; c++) {
+        for (size_t reason = 0; reason < END_REASONS_N; reason++) {
+            uint64_t n = 0;
+            for (uint16_t i = 0; i < from->proxy->worker_n; i++)
+                n += count_get(&from->proxy->hubs[i]->classes[c].ended[reason]);
+            if (n == 0)
+                continue;
+            struct end_count_row *row = rows_add(out, &rows_ends_table);
+            row->class = classes->at[c].name;
+            row->reason = end_rows[reason].name;
+            row->who = end_rows[reason].who;
+            row->count = n;
+            row->text = end_rows[reason].text;
+        }
+    }
+}
+
+/* ---- REFUSALS
+ * ------------------------------------------------------------------------------------ */
+
+struct refusal_row {
+    const char *host;
+    uint32_t port;
+    char class[CLASS_NAME_BYTES];
+    const char *reason;
+    uint64_t count;
+};
+
+#define ROW struct refusal_row
+static const struct table_column refusals_columns[] = {
+    {COL(host, TEXT), .role = TABLE_LABEL},
+    {COL(port, U32), .role = TABLE_LABEL},
+    {COL(class, CHARS), .role = TABLE_LABEL},
+    {COL(reason, TEXT), .role = TABLE_LABEL},
+    {COL(count, U64), .role = TABLE_COUNTER, .metric = "refused",
+     .help = "Transactions that were refused a server, by reason."},
+};
+const struct table rows_refusals_table = {.name = "REFUSALS",
+                                          .prefix = "",
+                                          TABLE_OF(refusals_columns),
+                                          .help = "transactions refused, per class and reason"};
+#undef ROW
+
+void rows_fill_refusals(const struct rows_from *from, struct rows *out)
+{
+    const struct class_table *classes = classes_of(from);
+    size_t n;
+    struct rows_upstream *upstreams = rows_upstreams_copy(from->proxy->registry, &n);
+    for (size_t i = 0; i < n * classes->class_n; i++) {
+        const struct rows_upstream *u = &upstreams[i / classes->class_n];
+        struct class_stats s;
+        show_class(u->upstream, (uint8_t)(i % classes->class_n), from->now_us, &s);
+        for (size_t why = POOL_REFUSED_NOT + 1; why < POOL_REFUSALS_N; why++) {
+            if (s.refused_n[why] == 0)
+                continue;
+            struct refusal_row *row = rows_add(out, &rows_refusals_table);
+            row->host = u->stats.host;
+            row->port = u->stats.port;
+            memcpy(row->class, s.opts.name, sizeof row->class);
+            row->reason = show_refusal_name((enum pool_refusal)why);
+            row->count = s.refused_n[why];
+        }
+    }
+    free(upstreams);
+}
