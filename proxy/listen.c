@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -244,10 +243,10 @@ size_t listen_sockets_n(const struct listen *l)
     return l->set.n;
 }
 
-void listen_name(const struct listen *l, size_t i, char *at, size_t n)
+const char *listen_name(const struct listen *l, size_t i)
 {
     must(i < l->set.n);
-    (void)snprintf(at, n, "%s", l->set.sockets[i].name);
+    return l->set.sockets[i].name;
 }
 
 uint64_t listen_refused_n(const struct listen *l)

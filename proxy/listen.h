@@ -42,7 +42,7 @@ void listen_close(struct listen **l);
 /* For the log and tests. */
 size_t listen_sockets_n(const struct listen *l);
 /* "127.0.0.1:6432", "unix:/tmp/.s.PGSQL.6432". */
-void listen_name(const struct listen *l, size_t i, char *at, size_t n);
+const char *listen_name(const struct listen *l, size_t i);
 /* Clients turned away for want of descriptors. */
 uint64_t listen_refused_n(const struct listen *l);
 
