@@ -6,12 +6,14 @@
  * that is tried in vain leaves the ring, an event costs what it changes and nothing else.
  *
  * The order of bids:
- *   1. a class that holds nothing in that pool and has waited 10 s: the floor. With it, the longest
- *      a class can be kept out of a pool is 10 s and the shortest lease that ends there next;
- *   2. a class below what is reserved for it, by priority, then by how far below;
- *   3. rank: priority less a point for every 2 s of waiting (not for classes that the breaker
+ *   1. a class below what is reserved for it, by priority, then by how far below;
+ *   2. rank: priority less a point for every 2 s of waiting (not for classes that the breaker
  *      limits: they would age past those it protects);
- *   4. among equals, weighted fair queueing by the time their leases took.
+ *   3. among equals, weighted fair queueing by the time their leases took.
+ *
+ * Before all of them comes the floor: in the pool of the best bid, a class that holds nothing there
+ * and has waited 10 s. So the longest a class can be kept out of a pool is 10 s and the time until
+ * the next lease there ends.
  *
  * A place in a scope that is full moves to another pool in two ways: an idle server is evicted for
  * whoever is blocked there, longest idle first; and a server just released gives its place up when
@@ -312,10 +314,10 @@ static void try_lane(struct turn *t, struct lane *l)
 
 struct bid {
     struct lane *lane;
-    bool floor, below;
+    bool below;
     uint32_t priority, filled; /* filled: thousandths of what is reserved */
     int64_t rank_us;
-    uint64_t vtime_us, wait_us;
+    uint64_t vtime_us;
 };
 
 static int64_t rank_of(const struct upstream *u, uint8_t class_i, uint64_t wait_us)
@@ -340,12 +342,10 @@ static struct bid bid_of(struct turn *t, struct lane *l)
     uint64_t since_us = queue_lane_since(l);
     struct bid b = {.lane = l, .priority = u->classes[c].priority};
 
-    b.wait_us = t->now_us > since_us ? t->now_us - since_us : 0;
-    b.floor = l->pool->shares.at[c].leased_n == 0 && b.wait_us >= POOL_FLOOR_WAIT_US;
     uint32_t in_pool = filled(&l->pool->shares, c), in_all = filled(&u->shares, c);
     b.filled = in_pool < in_all ? in_pool : in_all;
     b.below = b.filled < 1000;
-    b.rank_us = rank_of(u, c, b.wait_us);
+    b.rank_us = rank_of(u, c, t->now_us - since_us);
     b.vtime_us = u->tiers[c].vtime_us;
     return b;
 }
@@ -359,10 +359,6 @@ static int64_t steps_of(int64_t rank_us)
 
 static bool bid_beats(const struct bid *a, const struct bid *b)
 {
-    if (a->floor != b->floor)
-        return a->floor;
-    if (a->floor)
-        return a->wait_us > b->wait_us;
     if (a->below != b->below)
         return a->below;
     if (a->below && a->priority != b->priority)
@@ -372,6 +368,28 @@ static bool bid_beats(const struct bid *a, const struct bid *b)
     if (steps_of(a->rank_us) != steps_of(b->rank_us))
         return a->rank_us < b->rank_us;
     return a->vtime_us < b->vtime_us;
+}
+
+static bool at_floor(struct turn *t, const struct lane *l)
+{
+    return l->pool->shares.at[l->class_i].leased_n == 0 &&
+           queue_lane_since(l) + POOL_FLOOR_WAIT_US <= t->now_us;
+}
+
+/* The lane of this pool that has waited longest for its floor, else the one given. */
+static struct lane *floor_first(struct turn *t, struct lane *best)
+{
+    struct pool *p = best->pool;
+    struct lane *first = NULL;
+
+    for (uint32_t mask = p->lanes_mask; mask != 0; mask &= mask - 1) {
+        struct lane *l = p->lanes[__builtin_ctz(mask)];
+        if (l->state == LANE_READY && at_floor(t, l) &&
+            shares_allow(&t->u->shares, l->class_i, 0) &&
+            (first == NULL || queue_lane_since(l) < queue_lane_since(first)))
+            first = l;
+    }
+    return first != NULL ? first : best;
 }
 
 static struct lane *next_lane(struct turn *t)
@@ -392,7 +410,7 @@ static struct lane *next_lane(struct turn *t)
         if (best.lane == NULL || bid_beats(&b, &best))
             best = b;
     }
-    return best.lane;
+    return best.lane == NULL ? NULL : floor_first(t, best.lane);
 }
 
 static bool wake_more(struct turn *t, struct pool *p)
@@ -448,10 +466,8 @@ int dispatch_claimed(struct turn *t, const struct pool *p)
         for (uint32_t mask = scope->blocked_mask; mask != 0; mask &= mask - 1) {
             const struct lane *l = scope->blocked[__builtin_ctz(mask)];
             uint64_t wait_us = t->now_us - queue_lane_since(l);
-            bool floor =
-                wait_us >= POOL_FLOOR_WAIT_US && l->pool->shares.at[l->class_i].leased_n == 0;
             bool stronger = rank_of(u, l->class_i, wait_us) + POOL_MOVE_US < own_us;
-            if (l->pool != p && (floor || stronger) &&
+            if (l->pool != p && (stronger || at_floor(t, l)) &&
                 shares_allow(&u->shares, l->class_i, u->shares.at[l->class_i].opening_n))
                 return (int)k;
         }

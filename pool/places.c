@@ -120,6 +120,23 @@ void places_idle_relist(struct pool *p)
 /* ---- opening and closing ----------------------------------------------------------------------
  */
 
+void places_set_budget(struct upstream *u)
+{
+    uint32_t n = u->opts.budget_n, before_n = cap_max(&u->cap);
+
+    if (u->full_n > 0 && (n == 0 || u->full_n < n))
+        n = u->full_n;
+    atomic_store_explicit(&u->cap.max_n, n, memory_order_relaxed);
+    rights_upstream_all(u);
+    if ((before_n > 0) == (n > 0))
+        return;
+    struct pool *p;
+    DL_FOREACH(u->pools, p)
+    {
+        places_idle_relist(p);
+    }
+}
+
 uint32_t places_take(struct pool *p)
 {
     /* Innermost last: the upstream's is the one that is contended. */

@@ -25,6 +25,8 @@ struct pool_server *places_idle_for(const struct pool *p, uint16_t worker);
 void places_idle_relist(struct pool *p);
 
 /* ---- opening and closing ---- */
+/* The budget as configured, or as a full server has taught us: after a change of either. */
+void places_set_budget(struct upstream *u);
 /* Takes the places, or says which scope has none (POOL_SCOPES: taken). */
 MUST_USE uint32_t places_take(struct pool *p);
 /* The place is taken: asks the caller to open. class_i CLASSES_MAX: for min_pool_size. */

@@ -292,9 +292,7 @@ static void lower_budget(struct upstream *u, uint64_t now_us)
 
     u->full_n = u->full_n > 0 && u->full_n < full_n ? u->full_n : full_n;
     u->full_until_us = now_us + 30ull * US_PER_S;
-    if (u->opts.budget_n == 0 || u->full_n < u->opts.budget_n)
-        atomic_store_explicit(&u->cap.max_n, u->full_n, memory_order_relaxed);
-    rights_upstream_all(u);
+    places_set_budget(u);
 }
 
 static void note_failure(struct pool *p, enum pool_failure why, const struct err *text,

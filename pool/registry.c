@@ -8,6 +8,7 @@
 #include <utlist.h>
 
 #include "pool/address.h"
+#include "pool/places.h"
 #include "pool/rights.h"
 #include "pool/state.h"
 
@@ -494,7 +495,10 @@ bool registry_set_classes(struct pool_registry *r, const struct class_table *cla
             set_classes(u, classes, r->opts.seed + u->port);
             struct pool *p;
             DL_FOREACH(u->pools, p)
-            rights_pool_all(p);
+            {
+                rights_pool_all(p);
+                places_wake_pool(p); /* served by the next tick */
+            }
             lock_drop(&u->lock);
         }
     }

@@ -51,28 +51,12 @@ uint16_t upstream_port(const struct upstream *u)
     return u->port;
 }
 
-static void set_budget(struct upstream *u)
-{
-    uint32_t n = u->opts.budget_n;
-
-    if (u->full_n > 0 && (n == 0 || u->full_n < n))
-        n = u->full_n;
-    atomic_store_explicit(&u->cap.max_n, n, memory_order_relaxed);
-    rights_upstream_all(u);
-}
-
 void upstream_set_opts(struct upstream *u, const struct upstream_opts *opts)
 {
     must(opts->connecting_n > 0);
     lock_take(&u->lock);
-    bool capped = u->opts.budget_n > 0;
     u->opts = *opts;
-    set_budget(u);
-    if (capped != (opts->budget_n > 0)) {
-        struct pool *p;
-        DL_FOREACH(u->pools, p)
-        places_idle_relist(p);
-    }
+    places_set_budget(u);
     lock_drop(&u->lock);
 }
 
@@ -185,6 +169,18 @@ static uint32_t own_cap(const struct upstream *u, uint8_t class_i)
     return cap_n == 0 ? 1 : cap_n;
 }
 
+/* What the breaker asks for from now on. */
+static void obey_breaker(struct upstream *u)
+{
+    for (uint32_t i = 0; i < u->breaker.classes_n; i++) {
+        struct tier *tier = &u->tiers[u->breaker_order[i]];
+        const struct breaker_ask *ask = &u->breaker.classes[i].ask;
+        tier->held = ask->held;
+        tier->limited = ask->limited || ask->held;
+    }
+    rights_upstream_all(u);
+}
+
 static void tick_breaker(struct turn *t, const struct look *look)
 {
     struct upstream *u = t->u;
@@ -213,12 +209,7 @@ static void tick_breaker(struct turn *t, const struct look *look)
         pressure.lagging = true; /* nobody there: latency blames nobody */
     breaker_tick(&u->breaker, &u->estimator, &pressure, use, t->now_us);
     estimator_tick_end(&u->estimator, t->now_us, breaker_calm(&u->breaker, &pressure));
-    for (uint32_t i = 0; i < u->breaker.classes_n; i++) {
-        struct tier *tier = &u->tiers[u->breaker_order[i]];
-        const struct breaker_ask *ask = &u->breaker.classes[i].ask;
-        tier->held = ask->held;
-        tier->limited = ask->limited || ask->held;
-    }
+    obey_breaker(u);
 }
 
 static void tick_error_breaker(struct turn *t)
@@ -253,7 +244,7 @@ static void tick_budget(struct upstream *u, uint64_t now_us)
                                        : u->full_n >= u->server_n + FULL_FORGET_N;
     if (forget)
         u->full_n = 0;
-    set_budget(u);
+    places_set_budget(u);
 }
 
 /* An attempt of our own where no lane asks for one: somebody was refused meanwhile, or the error
@@ -361,7 +352,6 @@ void pool_tick(struct upstream *u, uint64_t now_us, struct pool_actions *actions
     tick_error_breaker(&t);
     tick_breaker(&t, &look);
     tick_budget(u, now_us);
-    rights_upstream_all(u);
     for (uint32_t i = 0; i < u->class_n; i++)
         queue_tick(&u->queues[i], u->serving_since_us, now_us);
     tick_down(&t);
@@ -407,6 +397,7 @@ void upstream_trip(struct upstream *u, uint8_t class_i, uint64_t now_us)
     lock_take(&u->lock);
     if (class_i < u->class_n && u->tiers[class_i].breaker_i >= 0)
         breaker_trip(&u->breaker, (uint32_t)u->tiers[class_i].breaker_i, now_us);
+    obey_breaker(u);
     lock_drop(&u->lock);
 }
 
@@ -414,6 +405,7 @@ void upstream_release(struct upstream *u, uint64_t now_us)
 {
     lock_take(&u->lock);
     breaker_release(&u->breaker, &u->estimator, now_us);
+    obey_breaker(u);
     lock_drop(&u->lock);
 }
 

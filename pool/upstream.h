@@ -34,7 +34,7 @@ const char *upstream_explain(struct upstream *u, uint8_t class_i, uint64_t now_u
                              size_t buf_bytes);
 uint64_t upstream_retry_after_us(struct upstream *u, uint64_t now_us);
 
-/* The operator's hand on the latency breaker (console). */
+/* The operator's hand on the latency breaker (console). Who waits is served by the next tick. */
 void upstream_trip(struct upstream *u, uint8_t class_i, uint64_t now_us);
 void upstream_release(struct upstream *u, uint64_t now_us);
 void upstream_reset_baseline(struct upstream *u, uint64_t now_us);

@@ -1,0 +1,532 @@
+/* The invariants. Each is worked out from the world's own objects, or by walking the pool's, never
+ * by asking the function under test: what class may lease what is computed here a second time, in
+ * the plainest way.
+ *
+ *   counts      servers, leases, places, waiters are what the world has, at every scope
+ *   caps        an opening found room in each scope; a lease found room in its class, and left what
+ *               is reserved for others alone
+ *   lists       every server and waiter is on the lists of its state, and on no other
+ *   no loss     nobody waits who could be served: a server idles for him, or may be opened, or may
+ *               be evicted
+ *   no famine   nobody waits past his deadline; a class with nothing that has waited for its floor
+ *               is not passed over
+ */
+#include "tests/sim/check.h"
+
+#include <string.h>
+
+#include "pool/places.h"
+#include "pool/rights.h"
+
+/* ---- what a class is entitled to, once more ---------------------------------------------------
+ */
+
+static uint32_t least(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint32_t most(uint32_t a, uint32_t b)
+{
+    return a > b ? a : b;
+}
+
+static bool waits_in_lane(const struct sim_client *c)
+{
+    return c->state == SIM_CLIENT_WAITING && c->w.queued && !c->w.parked;
+}
+
+/* A client of the class is logged in to p (NULL: to a pool of u), or waits there. */
+static bool present(const struct world *w, const struct upstream *u, const struct pool *p,
+                    uint8_t class_i)
+{
+    for (uint32_t i = 0; i < w->client_n; i++) {
+        const struct sim_client *c = &w->clients[i];
+        const struct pool *at = w->pools[c->pool_i];
+        if (c->state == SIM_CLIENT_OUT || at->upstream != u || (p != NULL && at != p))
+            continue;
+        bool waits = c->state == SIM_CLIENT_WAITING && c->w.queued && (p == NULL || !c->w.parked) &&
+                     c->w.class_i == class_i;
+        if (c->class_i == class_i || waits)
+            return true;
+    }
+    return false;
+}
+
+static uint32_t leases(const struct world *w, const struct upstream *u, const struct pool *p,
+                       int class_i)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < SIM_SERVERS_MAX; i++) {
+        const struct sim_server *s = &w->servers[i];
+        if (s->used && s->s.state == POOL_SERVER_LEASED && s->s.pool->upstream == u &&
+            (p == NULL || s->s.pool == p) && (class_i < 0 || s->s.class_i == class_i))
+            n++;
+    }
+    return n;
+}
+
+struct entitled {
+    uint32_t max_n, reserved_n;
+};
+
+static struct entitled entitled_in_pool(const struct world *w, const struct pool *p,
+                                        uint8_t class_i)
+{
+    const struct class_opts *o = &w->classes.at[class_i];
+    uint32_t size_n = p->opts.size_n;
+    struct entitled e = {.max_n = UINT32_MAX};
+
+    if (o->max.percent && o->max.n < 100 && size_n > 0)
+        e.max_n = (size_n * o->max.n + 99) / 100;
+    if (!present(w, p->upstream, p, class_i))
+        return e;
+    uint32_t share_n = o->reserved.percent ? (size_n * o->reserved.n + 99) / 100 : o->reserved.n;
+    e.reserved_n = size_n == 0 ? 1 : most(1, least(share_n, size_n));
+    e.reserved_n = least(e.reserved_n, e.max_n);
+    return e;
+}
+
+static struct entitled entitled_in_all(const struct world *w, const struct upstream *u,
+                                       uint8_t class_i)
+{
+    const struct class_opts *o = &w->classes.at[class_i];
+    const struct tier *tier = &u->tiers[class_i];
+    uint32_t budget_n = cap_max(&u->cap);
+    struct entitled e = {.max_n = UINT32_MAX};
+
+    if (!o->max.percent)
+        e.max_n = o->max.n;
+    else if (o->max.n < 100 && budget_n > 0)
+        e.max_n = (budget_n * o->max.n + 99) / 100;
+    if (present(w, u, NULL, class_i)) {
+        uint32_t share_n =
+            o->reserved.percent ? (budget_n * o->reserved.n + 99) / 100 : o->reserved.n;
+        e.reserved_n = budget_n == 0 ? 1 : most(1, least(share_n, budget_n));
+        e.reserved_n = least(e.reserved_n, e.max_n);
+    }
+    /* The breakers' word is taken from them: they have tests of their own. */
+    if (tier->limited)
+        e.max_n = least(e.max_n, u->breaker.classes[tier->breaker_i].ask.limit_n);
+    if (o->priority > 0 && !u->passes_sheddable)
+        e.max_n = 0;
+    return e;
+}
+
+/* ---- a call -----------------------------------------------------------------------------------
+ */
+
+void check_before(struct world *w)
+{
+    for (uint32_t i = 0; i < w->upstream_n; i++)
+        for (uint32_t c = 0; c < w->classes.class_n; c++)
+            w->leased_before[i][c] = w->upstreams[i]->shares.at[c].leased_n;
+    for (uint32_t i = 0; i < w->pool_n; i++)
+        for (uint32_t c = 0; c < w->classes.class_n; c++)
+            w->pool_leased_before[i][c] = w->pools[i]->shares.at[c].leased_n;
+}
+
+static void check_open(struct world *w, const struct pool *p)
+{
+    const struct upstream *u = p->upstream;
+    uint32_t size_n = p->opts.size_n + p->opts.reserve_n;
+
+    for (uint32_t k = 0; k < POOL_SCOPES; k++)
+        if (cap_max(p->caps[k]) > 0 && cap_used(p->caps[k]) > cap_max(p->caps[k]))
+            world_fail(w, "opened for %s/%s beyond the cap of scope %u: %u of %u", p->database,
+                       p->user, k, cap_used(p->caps[k]), cap_max(p->caps[k]));
+    if (p->opts.size_n > 0 && p->server_n > size_n)
+        world_fail(w, "opened a pool's server number %u of %u", p->server_n, size_n);
+    if (p->opts.size_n > 0 && p->server_n > p->opts.size_n && !p->reserve_open)
+        world_fail(w, "opened from the reserve before its time");
+    uint32_t connecting_n =
+        least(u->opts.connecting_n, error_breaker_connects_max(&u->error_breaker));
+    if (u->connecting_n > connecting_n && u->probing == NULL)
+        world_fail(w, "%u servers connect at once", u->connecting_n);
+}
+
+static void check_scope_of_class(struct world *w, const struct shares *s, uint32_t class_i,
+                                 const struct entitled *all)
+{
+    uint32_t has_n = s->at[class_i].leased_n;
+    uint64_t kept_n = 0;
+
+    if (has_n > all[class_i].max_n)
+        world_fail(w, "class %u leases %u of at most %u", class_i, has_n, all[class_i].max_n);
+    for (uint32_t i = 0; i < w->classes.class_n; i++)
+        kept_n += most(s->at[i].leased_n, all[i].reserved_n);
+    if (s->whole_n > 0 && has_n > most(1, all[class_i].reserved_n) && kept_n > s->whole_n)
+        world_fail(w, "class %u leases %u, and others' reserves are gone: %llu kept of %u", class_i,
+                   has_n, (unsigned long long)kept_n, s->whole_n);
+}
+
+/* Entitlements may fall in the very call that grants, when the last waiter of a class is served:
+ * its one place was its own then. For the others, what is reserved afterwards can only be less. */
+static void check_grants(struct world *w)
+{
+    struct entitled all[CLASSES_MAX];
+
+    for (uint32_t i = 0; i < w->upstream_n; i++) {
+        const struct upstream *u = w->upstreams[i];
+        for (uint32_t c = 0; c < w->classes.class_n; c++)
+            all[c] = entitled_in_all(w, u, (uint8_t)c);
+        for (uint32_t c = 0; c < w->classes.class_n; c++)
+            if (u->shares.at[c].leased_n > w->leased_before[i][c])
+                check_scope_of_class(w, &u->shares, c, all);
+    }
+    for (uint32_t i = 0; i < w->pool_n; i++) {
+        const struct pool *p = w->pools[i];
+        for (uint32_t c = 0; c < w->classes.class_n; c++)
+            all[c] = entitled_in_pool(w, p, (uint8_t)c);
+        for (uint32_t c = 0; c < w->classes.class_n; c++)
+            if (p->shares.at[c].leased_n > w->pool_leased_before[i][c])
+                check_scope_of_class(w, &p->shares, c, all);
+    }
+}
+
+/* A class that holds nothing in the pool and has waited for its floor is served before any class
+ * whose own longest wait there is shorter. (Who of a class is served is up to its keys.) */
+static void check_floor(struct world *w, const struct pool_action *a)
+{
+    const struct pool *p = a->pool;
+    const struct upstream *u = p->upstream;
+    uint8_t granted_i = a->server->class_i;
+    uint64_t granted_since_us = a->waiter->since_us;
+
+    if (p->lanes[granted_i]->waiting_n > 0) {
+        uint64_t rest_since_us = queue_lane_since(p->lanes[granted_i]);
+        if (rest_since_us < granted_since_us)
+            granted_since_us = rest_since_us;
+    }
+    for (uint32_t c = 0; c < w->classes.class_n; c++) {
+        const struct lane *l = p->lanes[c];
+        if (c == granted_i || l->waiting_n == 0 || p->shares.at[c].leased_n > 0 ||
+            !shares_allow(&u->shares, (uint8_t)c, 0))
+            continue;
+        uint64_t since_us = queue_lane_since(l);
+        if (since_us + POOL_FLOOR_WAIT_US > w->now_us)
+            continue;
+        if (granted_since_us > since_us)
+            world_fail(w, "class %u (lane %s) has waited %.1f s for its floor, class %u was served",
+                       c, places_lane_state_name(l->state),
+                       (double)(w->now_us - since_us) / US_PER_S, granted_i);
+        w->totals.floors_n++;
+    }
+}
+
+void check_after_call(struct world *w, const struct pool_actions *actions)
+{
+    for (uint32_t i = 0; i < actions->n; i++) {
+        const struct pool_action *a = &actions->at[i];
+        if (a->act == POOL_OPEN)
+            check_open(w, a->pool);
+        if (a->act == POOL_GRANT)
+            check_floor(w, a);
+    }
+    if (!w->demoting)
+        check_grants(w);
+}
+
+/* ---- counts -----------------------------------------------------------------------------------
+ */
+
+static uint32_t openings(const struct world *w, const struct pool *p)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < w->letter_n; i++)
+        n += w->letters[i].kind == SIM_MAIL_OPEN && w->letters[i].pool == p;
+    return n;
+}
+
+static void check_pool_counts(struct world *w, const struct pool *p)
+{
+    uint32_t by_state[POOL_SERVER_CLOSING + 1] = {0}, waiting_n = 0, clients_n = 0;
+
+    for (uint32_t i = 0; i < SIM_SERVERS_MAX; i++)
+        if (w->servers[i].used && w->servers[i].s.pool == p)
+            by_state[w->servers[i].s.state]++;
+    for (uint32_t i = 0; i < w->client_n; i++) {
+        if (w->clients[i].state == SIM_CLIENT_OUT || w->pools[w->clients[i].pool_i] != p)
+            continue;
+        clients_n++;
+        waiting_n += waits_in_lane(&w->clients[i]);
+    }
+    uint32_t opening_n = openings(w, p);
+    if (p->opening_n != opening_n || p->idle_n != by_state[POOL_SERVER_IDLE] ||
+        p->shares.leased_n != by_state[POOL_SERVER_LEASED] ||
+        p->closing_n != by_state[POOL_SERVER_CLOSING])
+        world_fail(w,
+                   "pool %s/%s counts %u opening, %u idle, %u leased, %u closing; has %u %u %u %u",
+                   p->database, p->user, p->opening_n, p->idle_n, p->shares.leased_n, p->closing_n,
+                   opening_n, by_state[POOL_SERVER_IDLE], by_state[POOL_SERVER_LEASED],
+                   by_state[POOL_SERVER_CLOSING]);
+    if (p->server_n != opening_n + p->idle_n + p->shares.leased_n + p->closing_n)
+        world_fail(w, "a pool's %u servers do not add up", p->server_n);
+    if (p->waiting_n != waiting_n || p->clients_all_n != clients_n)
+        world_fail(w, "a pool counts %u waiters, %u clients; has %u, %u", p->waiting_n,
+                   p->clients_all_n, waiting_n, clients_n);
+    uint32_t coming_n = p->opening_min_n;
+    for (uint32_t c = 0; c < w->classes.class_n; c++) {
+        coming_n += p->shares.at[c].opening_n;
+        if (p->shares.at[c].leased_n != leases(w, p->upstream, p, (int)c))
+            world_fail(w, "leases of class %u in a pool are miscounted", c);
+        struct entitled e = entitled_in_pool(w, p, (uint8_t)c);
+        if (p->shares.at[c].reserved_n != e.reserved_n || p->shares.at[c].max_n != e.max_n)
+            world_fail(w, "class %u in pool %s/%s: reserved %u max %u, should be %u %u", c,
+                       p->database, p->user, p->shares.at[c].reserved_n, p->shares.at[c].max_n,
+                       e.reserved_n, e.max_n);
+    }
+    if (coming_n != opening_n)
+        world_fail(w, "%u openings are somebody's, %u are under way", coming_n, opening_n);
+}
+
+static void check_upstream_counts(struct world *w, const struct upstream *u)
+{
+    uint32_t server_n = 0, connecting_n = 0, waiting_n = 0, per_class_n[CLASSES_MAX] = {0};
+
+    for (uint32_t i = 0; i < w->pool_n; i++) {
+        if (w->pools[i]->upstream != u)
+            continue;
+        server_n += w->pools[i]->server_n;
+        connecting_n += w->pools[i]->opening_n;
+    }
+    for (uint32_t i = 0; i < w->client_n; i++) {
+        const struct sim_client *c = &w->clients[i];
+        if (c->state != SIM_CLIENT_WAITING || !c->w.queued || c->w.pool->upstream != u)
+            continue;
+        waiting_n++;
+        per_class_n[c->w.class_i]++;
+    }
+    if (u->server_n != server_n || u->connecting_n != connecting_n || u->waiting_n != waiting_n ||
+        cap_used(&u->cap) != server_n)
+        world_fail(w, "upstream counts %u servers, %u connecting, %u waiting; has %u %u %u",
+                   u->server_n, u->connecting_n, u->waiting_n, server_n, connecting_n, waiting_n);
+    for (uint32_t c = 0; c < w->classes.class_n; c++) {
+        struct entitled e = entitled_in_all(w, u, (uint8_t)c);
+        uint32_t leased_n = leases(w, u, NULL, (int)c);
+        if (u->shares.at[c].leased_n != leased_n || u->queues[c].leased_n != leased_n ||
+            u->queues[c].waiting_n != per_class_n[c])
+            world_fail(w, "class %u: %u and %u leases, %u waiting; has %u, %u", c,
+                       u->shares.at[c].leased_n, u->queues[c].leased_n, u->queues[c].waiting_n,
+                       leased_n, per_class_n[c]);
+        if (u->shares.at[c].reserved_n != e.reserved_n || u->shares.at[c].max_n != e.max_n)
+            world_fail(w, "class %u of the upstream: reserved %u max %u, should be %u %u", c,
+                       u->shares.at[c].reserved_n, u->shares.at[c].max_n, e.reserved_n, e.max_n);
+    }
+}
+
+static void check_caps(struct world *w)
+{
+    for (uint32_t i = 0; i < w->pool_n; i++) {
+        const struct pool *p = w->pools[i];
+        uint32_t of_db_n = 0, of_user_n = 0;
+        for (uint32_t j = 0; j < w->pool_n; j++) {
+            of_db_n += strcmp(w->pools[j]->database, p->database) == 0 ? w->pools[j]->server_n : 0;
+            of_user_n += strcmp(w->pools[j]->user, p->user) == 0 ? w->pools[j]->server_n : 0;
+        }
+        if (cap_used(p->caps[SCOPE_DATABASE]) != of_db_n ||
+            cap_used(p->caps[SCOPE_USER]) != of_user_n)
+            world_fail(w, "places of %s or %s leak", p->database, p->user);
+    }
+}
+
+static void check_addresses(struct world *w)
+{
+    for (uint32_t u_i = 0; u_i < w->upstream_n; u_i++) {
+        struct pool_addr *a, *next;
+        HASH_ITER(hh, w->upstreams[u_i]->addresses, a, next)
+        {
+            uint32_t admitted_n = 0, parked_n = 0;
+            for (uint32_t i = 0; i < SIM_SERVERS_MAX; i++)
+                admitted_n += w->servers[i].used && w->servers[i].s.addr == a;
+            for (uint32_t i = 0; i < w->client_n; i++) {
+                const struct sim_client *c = &w->clients[i];
+                bool waits = c->state == SIM_CLIENT_WAITING && c->w.queued && c->w.addr == a;
+                admitted_n += waits && !c->w.parked;
+                parked_n += waits && c->w.parked;
+            }
+            if (a->admitted_n != admitted_n)
+                world_fail(w, "an address counts %u, has %u", a->admitted_n, admitted_n);
+            if ((a->parked == NULL) != (parked_n == 0) || (parked_n > 0 && admitted_n == 0))
+                world_fail(w, "%u are parked at an address that has %u", parked_n, admitted_n);
+        }
+    }
+}
+
+/* ---- lists ------------------------------------------------------------------------------------
+ */
+
+static void check_idle_lists(struct world *w, const struct pool *p)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < p->worker_n; i++) {
+        const struct idle_list *list = &p->idle[i];
+        const struct pool_server *before = NULL;
+        if ((list->first != NULL) != ((p->idle_mask >> i & 1) != 0))
+            world_fail(w, "idle_mask is wrong");
+        for (const struct pool_server *s = list->first; s != NULL; before = s, s = s->next) {
+            if (s->state != POOL_SERVER_IDLE || s->worker != i || s->pool != p || s->prev != before)
+                world_fail(w, "a server in the idle list does not belong there");
+            for (uint32_t k = 0; k < POOL_SCOPES; k++)
+                if ((s->lru_scopes >> k & 1) != (cap_max(p->caps[k]) > 0) &&
+                    w->event[0] != 'a') /* a reload relists pool by pool */
+                    world_fail(w, "an idle server misses scope %u, or should", k);
+            n++;
+        }
+        if (list->last != before)
+            world_fail(w, "an idle list has a wrong end");
+    }
+    if (n != p->idle_n)
+        world_fail(w, "%u idle servers are listed, %u counted", n, p->idle_n);
+}
+
+static void check_lane(struct world *w, const struct lane *l)
+{
+    const struct upstream *u = l->pool->upstream;
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < QUEUE_KEYS; i++) {
+        if ((l->keys[i] != NULL) != ((l->keys_mask >> i & 1) != 0))
+            world_fail(w, "a lane's mask of keys is wrong");
+        for (const struct pool_waiter *at = l->keys[i]; at != NULL; at = at->next, n++)
+            if (!at->queued || at->parked || at->pool != l->pool || at->class_i != l->class_i)
+                world_fail(w, "a waiter in a lane does not belong there");
+    }
+    if (n != l->waiting_n || (n == 0) != (l->state == LANE_EMPTY) ||
+        (n > 0) != ((l->pool->lanes_mask >> l->class_i & 1) != 0))
+        world_fail(w, "lane %s has %u waiters, counts %u", places_lane_state_name(l->state), n,
+                   l->waiting_n);
+    const struct queue *q = &u->queues[l->class_i];
+    const struct lane *at = l->state == LANE_READY     ? q->ready
+                            : l->state == LANE_STALLED ? q->stalled
+                            : l->state == LANE_BLOCKED
+                                ? l->pool->scopes[l->scope_i]->blocked[l->class_i]
+                                : l;
+    for (uint32_t steps = 0; at != l && at != NULL && steps < 100; steps++)
+        at = at->next;
+    if (at != l)
+        world_fail(w, "lane %s is not where it says", places_lane_state_name(l->state));
+}
+
+static void check_leased_list(struct world *w, const struct upstream *u)
+{
+    uint32_t n = 0;
+    const struct pool_server *s = u->leased;
+
+    for (; s != NULL; s = s->next) {
+        if (s->state != POOL_SERVER_LEASED || ++n > SIM_SERVERS_MAX)
+            world_fail(w, "the list of leases is broken");
+        if (s->next == u->leased)
+            break;
+    }
+    if (n != u->shares.leased_n)
+        world_fail(w, "%u leases are listed, %u counted", n, u->shares.leased_n);
+}
+
+static void check_due(struct world *w, const struct upstream *u)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < DUE_SLOTS; i++)
+        for (const struct pool_waiter *at = u->due.slots[i]; at != NULL; at = at->due_next, n++)
+            if (!at->queued || at->due_slot_i != i)
+                world_fail(w, "the wheel of deadlines is broken");
+    if (n != u->due.waiters_n)
+        world_fail(w, "%u deadlines are listed, %u counted", n, u->due.waiters_n);
+}
+
+/* ---- no loss ----------------------------------------------------------------------------------
+ */
+
+static bool scope_could(const struct scope *scope)
+{
+    return cap_has_room(scope->cap) ||
+           (scope->idle_first != NULL && scope->evicting_n < scope->blocked_n);
+}
+
+/* Could this lane have a server now, or ask for one? What only a tick finds out (pauses that end,
+ * places freed by another upstream, reserves) counts only right after one. */
+static void check_not_lost(struct world *w, const struct lane *l)
+{
+    const struct pool *p = l->pool;
+    const struct upstream *u = p->upstream;
+    uint8_t c = l->class_i;
+
+    if (l->waiting_n == 0 || w->stale[world_upstream_i(w, u)] || p->run != POOL_RUNS ||
+        !shares_allow(&p->shares, c, 0) || !shares_allow(&u->shares, c, 0))
+        return;
+    if (p->idle_n > 0)
+        world_fail(w, "class %u waits in %s/%s (lane %s) while %u servers idle", c, p->database,
+                   p->user, places_lane_state_name(l->state), p->idle_n);
+    uint32_t coming_n = p->shares.at[c].opening_n;
+    if (coming_n >= l->waiting_n || !shares_allow(&p->shares, c, coming_n) ||
+        !shares_allow(&u->shares, c, u->shares.at[c].opening_n) ||
+        p->server_n >= rights_pool_size(p) || u->connecting_n >= rights_connecting(u))
+        return;
+    if (p->down && (w->now_us < p->retry_at_us || w->ticked != u))
+        return;
+    for (uint32_t k = 0; k < POOL_SCOPES; k++)
+        if (!scope_could(p->scopes[k]))
+            return;
+    if (w->upstream_n > 1 && w->ticked != u)
+        return;
+    world_fail(w, "class %u waits in %s/%s (lane %s) though a server may be opened", c, p->database,
+               p->user, places_lane_state_name(l->state));
+}
+
+static void check_patience(struct world *w)
+{
+    for (uint32_t i = 0; i < w->client_n; i++) {
+        const struct sim_client *c = &w->clients[i];
+        if (c->state != SIM_CLIENT_WAITING || !c->w.queued || c->w.due_us == 0)
+            continue;
+        if (w->now_us > c->w.due_us + 2 * DUE_SLOT_US)
+            world_fail(w, "client %u waits %.3f s past its deadline", i,
+                       (double)(w->now_us - c->w.due_us) / US_PER_S);
+    }
+}
+
+/* ---- all --------------------------------------------------------------------------------------
+ */
+
+void check_all(struct world *w)
+{
+    for (uint32_t i = 0; i < w->pool_n; i++) {
+        const struct pool *p = w->pools[i];
+        check_pool_counts(w, p);
+        check_idle_lists(w, p);
+        for (uint32_t c = 0; c < w->classes.class_n; c++) {
+            check_lane(w, p->lanes[c]);
+            check_not_lost(w, p->lanes[c]);
+        }
+    }
+    for (uint32_t i = 0; i < w->upstream_n; i++) {
+        check_upstream_counts(w, w->upstreams[i]);
+        check_leased_list(w, w->upstreams[i]);
+        if (w->event_n % 16 == 0)
+            check_due(w, w->upstreams[i]);
+    }
+    check_caps(w);
+    check_addresses(w);
+    check_patience(w);
+}
+
+void check_rest(struct world *w)
+{
+    check_all(w);
+    for (uint32_t i = 0; i < w->upstream_n; i++) {
+        const struct upstream *u = w->upstreams[i];
+        if (u->server_n != 0 || u->waiting_n != 0 || u->shares.leased_n != 0 ||
+            u->shares.kept_n != 0)
+            world_fail(w, "at the end %u servers, %u waiters, %u leases are left", u->server_n,
+                       u->waiting_n, u->shares.leased_n);
+        if (u->scope.blocked_n != 0 || u->scope.evicting_n != 0 || u->scope.closing_n != 0)
+            world_fail(w, "at the end the upstream's scope is not empty");
+    }
+    for (uint32_t i = 0; i < SIM_SERVERS_MAX; i++)
+        if (w->servers[i].used)
+            world_fail(w, "at the end a server is left in state %d", w->servers[i].s.state);
+}
