@@ -22,6 +22,7 @@ import subprocess
 import sys
 import time
 
+sys.dont_write_bytecode = True  # all that is made lies in the build folder
 import lab
 from lab import say
 
@@ -81,7 +82,7 @@ class Pgbench:
         self.process = lab.start(
             ["pgbench", "-n", "-S", "-P", 1, "-T", int(seconds) + 10, "-c", clients,
              "-j", min(clients, 2), *more, conninfo], cpus=CPUS[0] if pinned else None,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+            **lab.PIPES, env=env)
         self.said = []
 
     def progress(self):
@@ -265,7 +266,7 @@ def copy_cell(pair, shape, source, transport):
         bulk = lab.start(
             [lab.tool("bulk"), pooler.conninfo(unix=transport == "unix"), f"--tables={source}",
              "--readers=1", f"--seconds={SECONDS}", "--names=pgweir-bench"],
-            cpus=CPUS[0], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            cpus=CPUS[0], **lab.PIPES)
         span = lab.spans(bulk)[-1]
         if span["errors"]:
             raise lab.Trouble(f"copy through {pooler.name}: {span['errors']}")
@@ -410,7 +411,7 @@ PARTS = {"select": part_select, "copy": part_copy, "idle": part_idle, "login": p
          "workers": part_workers}
 
 
-# ---- report ---------------------------------------------------------------------------------------
+# ---- report ---------------------------------------------------------------------------------
 
 
 def aims(results):

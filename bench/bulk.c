@@ -5,6 +5,7 @@
  * again. Counted per bin of time: bytes, finished copies (served), refusals by SQLSTATE (failed).
  */
 #include "bench/link.h"
+#include "bench/opt.h"
 #include "bench/tally.h"
 
 #include <getopt.h>
@@ -217,7 +218,7 @@ static bool parse_list(struct list *list, char *text)
 
 static bool parse_opt(struct opts *opts, int opt, char *value)
 {
-    double number = atof(value);
+    double number = opt_number(value);
     switch (opt) {
     case 'T':
         return parse_list(&opts->tables, value);

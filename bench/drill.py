@@ -9,11 +9,11 @@ Every arm is run through the same script on the same PostgreSQL:
     bouncer   PgBouncer as shipped, same ini
     tuned     PgBouncer tuned by hand for this very accident: a pool of two for the backup
 
-Users arrive at random times at 45 % of the capacity measured first (through PgBouncer), wait a second for an answer,
-hang up, and try three times in all. The backup is 24 readers at once: two `pg_dump -j 4` and
-sixteen COPY loops under the names of backup tools or none. PostgreSQL has one core to itself, all
-others run on the rest; users and pooler go before the backup there, for they would not share a
-machine with it. Written to build/drill: a CSV line for
+Users arrive at random times at 45 % of the capacity measured first (through PgBouncer), wait a
+second for an answer, hang up, and try three times in all. The backup is 24 readers at once: two
+`pg_dump -j 4` and sixteen COPY loops under the names of backup tools or none. PostgreSQL has one
+core to itself, all others run on the rest; users and pooler go before the backup there, for they
+would not share a machine with it. Written to build/drill: a CSV line for
 each arm and second, summary.csv, report.txt and drill.png. The exit status says whether users were
 protected; README.md has the conditions. Environment: QUICK=1, ARMS=a,b, RATE=n, SEED=n, SLACK=x.
 """
@@ -26,11 +26,12 @@ import threading
 import time
 from pathlib import Path
 
+sys.dont_write_bytecode = True  # all that is made lies in the build folder
 import lab
 import storm
 from lab import say
 
-APP_CONNECTIONS_N = 10  # as HikariCP has unless told; both poolers allow 20: no arm queues by design
+APP_CONNECTIONS_N = 10  # as HikariCP has unless told; both poolers allow 20: nobody must queue
 COPY_READERS_N = 16
 COPY_NAMES = "pgbackrest,barman,pg_dump,"  # the empty one is a script that says nothing
 DUMPS_N, DUMP_JOBS_N = 2, 4
@@ -92,7 +93,8 @@ class Dump(threading.Thread):
             shutil.rmtree(self.place, ignore_errors=True)
             self.process = lab.start(
                 ["pg_dump", "-Fd", "-Z0", "-j", DUMP_JOBS_N, "-f", self.place, "-d",
-                 self.conninfo], cpus=CPUS[1], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+                 self.conninfo], cpus=CPUS[1], stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE, text=True)
             said = self.process.communicate()[1]
             self.bytes_before += self.bytes_now()
             shutil.rmtree(self.place, ignore_errors=True)
@@ -134,7 +136,7 @@ class Backup:
         self.copies = lab.start(
             [lab.tool("bulk"), conninfo, f"--readers={COPY_READERS_N}", f"--names={COPY_NAMES}",
              f"--tables={','.join(lab.TABLES)}", f"--seconds={SECONDS['storm'] + 60}",
-             f"--csv={self.csv}"], cpus=CPUS[1], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+             f"--csv={self.csv}"], cpus=CPUS[1], **lab.PIPES)
         self.dumps = [Dump(conninfo, room / f"pgweir-drill-{os.getpid()}-{i}")
                       for i in range(DUMPS_N)]
         for dump in self.dumps:
@@ -202,7 +204,7 @@ def run_arm(arm, pg, out, rate):
          f"--conns={APP_CONNECTIONS_N}", f"--accounts={lab.ACCOUNTS_N}",
          f"--marks={calm},{calm + storm}", f"--csv={out / (arm + '-users.csv')}",
          f"--seed={os.environ.get('SEED', '1')}"],
-        first=True, cpus=CPUS[1], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        first=True, cpus=CPUS[1], **lab.PIPES)
     if users.stderr.readline().strip() != "ready":
         raise lab.Trouble(f"{arm}: the users could not connect: {users.stderr.read()}")
     begun = time.monotonic()
@@ -333,7 +335,7 @@ def draw(results, out):
 set terminal pngcairo size 1200,1100 font 'sans,11'
 set output '{out / 'drill.png'}'
 set datafile separator ','
-set multiplot layout 3,1 title 'A backup of 24 readers arrives at {calm} s and ends at {calm + storm} s'
+set multiplot layout 3,1 title 'A backup of 24 readers, from {calm} to {calm + storm} s'
 set grid
 set key outside right top
 set xrange [0:{sum(SECONDS.values())}]
@@ -359,7 +361,7 @@ def capacity_of(conninfo):
     """Requests a second that are answered there to this application with nobody else about."""
     load = lab.start([lab.tool("load"), conninfo, "--closed", f"--conns={APP_CONNECTIONS_N}",
                       f"--accounts={lab.ACCOUNTS_N}", f"--seconds={1 if lab.QUICK else 4}"],
-                     first=True, cpus=CPUS[1], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                     first=True, cpus=CPUS[1], **lab.PIPES)
     whole = lab.spans(load)[-1]
     return whole["served"] / (whole["to_s"] - whole["from_s"])
 
@@ -369,7 +371,8 @@ def calibrate(pg, out):
     if os.environ.get("RATE"):
         return int(os.environ["RATE"])
     direct = capacity_of(pg.conninfo())
-    pooler = lab.Pooler(out, lab.pgbouncer_path(), pg, "calibration").start(first=True, cpus=CPUS[1])
+    pooler = lab.Pooler(out, lab.pgbouncer_path(), pg, "calibration")
+    pooler.start(first=True, cpus=CPUS[1])
     pooled = capacity_of(pooler.conninfo())
     pooler.stop()
     rate = int(CAPACITY_SHARE * min(direct, pooled))
@@ -411,8 +414,9 @@ def main():
         writer.writerows(rows)
     draw(results, out)
     verdicts = list(judge(results)) + list(storm.judge(storms))
-    report = table(rows) + "\n\n" + storm.report(storms) + "\n" + "\n".join(
-        f"{'ok    ' if holds else 'FAILED'}  {what}: {figures}" for what, holds, figures in verdicts)
+    report = "\n".join([table(rows), "", storm.report(storms), ""] + [
+        f"{'ok    ' if holds else 'FAILED'}  {what}: {figures}"
+        for what, holds, figures in verdicts])
     (out / "report.txt").write_text(report + "\n")
     print(report)
     print(f"\n{out}: a CSV for each arm, summary.csv, drill.png")

@@ -1,4 +1,4 @@
-"""The laboratory of drill.py, storm.py and bench.py: PostgreSQL, poolers, and clocks to read them by.
+"""The laboratory of drill.py, storm.py, bench.py: PostgreSQL, poolers, clocks to read them by.
 
 Standard library only. Everything listens on loopback, lives in a folder of its own, and dies with
 the process that started it. PostgreSQL and the poolers refuse to run as root; then they run as the
@@ -24,6 +24,7 @@ OUT = OUT if OUT.is_absolute() else ROOT / OUT
 SCRATCH = ROOT / "tests" / "scratch.sh"
 QUICK = os.environ.get("QUICK", "") not in ("", "0")
 DATABASE = "drill"
+PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
 
 
 class Trouble(Exception):
@@ -139,7 +140,7 @@ def workplace():
 
 
 def cpu_ns(pid):
-    """Nanoseconds of CPU all threads of a process have used: no ticks, so short runs can be told."""
+    """Nanoseconds of CPU of all threads of a process: no ticks, so that short runs can be told."""
     total = 0
     for task in os.listdir(f"/proc/{pid}/task"):
         try:
@@ -271,8 +272,8 @@ class Postgres:
         self.process = None
 
     def start(self, cpus=None):
-        """Serves until stop(), or our end. scratch.sh makes the session itself: as the leader of one
-        it would have to fork, and we would hold the wrong process."""
+        """Serves until stop(), or our end. scratch.sh makes the session itself: as the leader of
+        one it would have to fork, and we would hold the wrong process."""
         self.process = start([SCRATCH, "run", self.dir], cpus=cpus, start_new_session=False)
         run([SCRATCH, "wait", self.dir])
         if self.process.poll() is not None:
@@ -321,7 +322,8 @@ DATA += [f"""
                t + interval '5 min', n, n * 7.25, n * 0.19,
                n * 0.01, i / 7.0, i / 13.0, repeat(md5(i::text), 2)
         FROM generate_series(1, 400000) i, LATERAL (SELECT '2024-01-01'::timestamptz
-            + i * interval '77 seconds' AS t, (i * 37 % 9999999) / 100.0 AS n) v""" for table in TABLES]
+            + i * interval '77 seconds' AS t, (i * 37 % 9999999) / 100.0 AS n) v"""
+         for table in TABLES]
 # Unlogged like the rest: a crash empties it with them, and the data is made again.
 DATA += ["CREATE UNLOGGED TABLE complete AS SELECT 1 AS yes"]
 

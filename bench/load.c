@@ -16,6 +16,7 @@
  */
 #include "bench/link.h"
 #include "bench/mix.h"
+#include "bench/opt.h"
 #include "bench/tally.h"
 
 #include <getopt.h>
@@ -572,7 +573,7 @@ static const char usage[] =
 
 static bool parse_opt(struct opts *opts, int opt, const char *value)
 {
-    double number = value ? atof(value) : 0;
+    double number = value ? opt_number(value) : 0;
     switch (opt) {
     case 'r':
         return (opts->rate = number) > 0;

@@ -2,19 +2,19 @@
 """The retry storm: does goodput come back when the database does?
 
 Sixty clients ask for something that takes 10 ms, through a pool of 20 in transaction mode. One that
-has no answer after 250 ms hangs up, connects again and asks again. For five seconds each query takes
-1 s and each server login 1 s more; then the database is healthy again. What keeps such a storm alive
-is work for clients that are gone: queued requests nobody waits for, queries running on for nobody,
-servers closed and logged in again one by one.
+has no answer after 250 ms hangs up, connects again and asks again. For five seconds each query
+takes 1 s and each server login 1 s more; then the database is healthy again. What keeps such a
+storm alive is work for clients that are gone: queued requests nobody waits for, queries running on
+for nobody, servers closed and logged in again one by one.
 
 Reported for PgBouncer and pgweir: queries answered in time before, during and after, and when the
 rate was back at 90 % of the first. Run by `make drill`, or alone; QUICK=1 for shorter calms.
 """
 import csv
-import subprocess
 import sys
 import time
 
+sys.dont_write_bytecode = True  # all that is made lies in the build folder
 import lab
 from lab import say
 
@@ -65,7 +65,7 @@ def run_arm(name, binary, pg, out):
             [lab.tool("load"), pooler.conninfo(), "--closed", f"--conns={CLIENTS_N}",
              f"--timeout-ms={PATIENCE_MS}", "--attempts=1", "--sql=SELECT nap()",
              "--protocol=simple", f"--bin={BIN_S}", f"--seconds={total_s}", f"--csv={csv_path}"],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            **lab.PIPES)
         if load.stderr.readline().strip() != "ready":
             raise lab.Trouble(f"{name}: the clients could not connect: {load.stderr.read()}")
         begun = time.monotonic()
