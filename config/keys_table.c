@@ -245,7 +245,7 @@ static const struct key timeout_keys[] = {
          "Longest statement, after which client and server are disconnected; 0: no limit."),
     TIME(config_globals, query_wait_timeout, "120", 0,
          "Longest wait for a server, after which the client is disconnected; 0: no limit."),
-    TIME(config_globals, query_wait_notify, "5", KEY_WAITS,
+    TIME(config_globals, query_wait_notify, "5", 0,
          "Tell a client that waits for so long, by a NOTICE; 0: do not."),
     TIME(config_globals, cancel_wait_timeout, "10", 0, "Longest wait of a cancel request."),
     TIME(config_globals, idle_transaction_timeout, "0", 0,
@@ -285,7 +285,7 @@ static const struct key auth_keys[] = {
          "Reported settings to keep per client, beside those that always are."),
     BOOL(config_globals, application_name_add_host, "0", 0,
          "Add the client's address to its application_name."),
-    TEXT(config_globals, login_notify_message, "", KEY_WAITS, "A NOTICE for each client at login."),
+    TEXT(config_globals, login_notify_message, "", 0, "A NOTICE for each client at login."),
 };
 
 static const struct key log_keys[] = {

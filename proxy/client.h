@@ -60,6 +60,8 @@ struct client_login {
     bool gss_answered, ssl_answered;
 };
 
+struct census_entry;
+
 struct client {
     struct conn net;
     enum client_state state;
@@ -69,9 +71,10 @@ struct client {
     struct route *route;   /* from login on */
     struct server *server; /* PREPARING, LINKED */
     struct pool_waiter waiter;
-    struct letter letter;    /* a grant, a refusal, a move to the console: one at a time */
-    struct letter burial;    /* frees it when the turn is over */
-    const struct vars *vars; /* the settings it wants on its servers */
+    struct letter letter;       /* a grant, a refusal, a move to the console: one at a time */
+    struct letter burial;       /* frees it when the turn is over */
+    const struct vars *vars;    /* the settings it wants on its servers */
+    const struct vars *classed; /* what vars was when its class was found; only compared */
     struct prep_names *names;
     struct buf in;      /* read and not handled yet: part of a message, or a statement that waits */
     struct buf unnamed; /* end of a Parse of "" that a Sync separated from its Bind */
@@ -95,7 +98,9 @@ struct client {
     uint32_t pid;      /* of its cancel key */
     uint64_t id, connected_us, request_us, tx_started_us, stmt_started_us, idle_since_us;
     uint64_t stmt_fingerprint;
+    bool notified; /* it has been told that it waits */
     struct pool_addr *addr;
+    struct census_entry *of_database, *of_user; /* where it is counted */
     struct listen_peer peer;
 };
 

@@ -130,7 +130,7 @@ static enum idle_verdict idle_message(struct client *c, const struct wire_msg *m
 
 static enum idle_verdict idle_step(struct client *c, struct view *in)
 {
-    struct wire_msg m;
+    struct wire_msg m = {.type = 0}; /* some compilers cannot see that WIRE_OK fills it */
     if (c->body_left) {
         c->body_left -=
             (uint32_t)view_take_bytes(in, c->body_left < in->n ? c->body_left : in->n).n;
@@ -199,7 +199,8 @@ static void linked_step(struct client *c, struct view *in)
 /* Handles what it can of `in`; the rest stays there. */
 static void feed(struct client *c, struct view *in)
 {
-    while (in->n && !c->gone) {
+    /* One that does not take its answers gets no further ones. */
+    while (in->n && !c->gone && !net_stuck(&c->net)) {
         size_t before_n = in->n;
         enum client_state state = c->state;
         if (state == CLIENT_LINKED) {
@@ -229,8 +230,12 @@ static void feed(struct client *c, struct view *in)
 static void keep(struct client *c, struct view rest)
 {
     c->in.max = KEPT_BYTES_MAX;
-    if (!c->gone && rest.n && !buf_put_view(&c->in, rest))
+    if (c->gone)
+        return;
+    if (rest.n && !buf_put_view(&c->in, rest))
         session_end_with(c, END_MEMORY, "53200");
+    else if (net_stuck(&c->net))
+        net_read_wanted(&c->net, false); /* until flush_client() */
 }
 
 void flow_go_on(struct client *c)
@@ -247,8 +252,9 @@ void flow_go_on(struct client *c)
     if (all_n)
         buf_take(&c->in, all_n - in.n);
     bool waits = c->state != CLIENT_LINKED && c->state != CLIENT_IDLE;
-    if (!waits && !(c->server && net_stuck(&c->server->net)) && buf_used(&c->in) < c->in.max / 2)
-        net_read_wanted(&c->net, true);
+    bool stuck = net_stuck(&c->net) || (c->server && net_stuck(&c->server->net));
+    if (!waits)
+        net_read_wanted(&c->net, !stuck && buf_used(&c->in) < KEPT_BYTES_MAX / 2);
 }
 
 /* The client's socket has ended, or is of no use. */
@@ -325,6 +331,7 @@ static void flush_client(struct client *c)
         s->stall_started_us = 0;
         net_read_wanted(&s->net, true);
     }
+    flow_go_on(c);
 }
 
 void flow_on_client(evutil_socket_t fd, short what, void *arg)

@@ -71,7 +71,6 @@ struct hub {
     struct hub_slot *slots;
     uint32_t slots_n, slot_free;
     uint64_t swept_us;
-    bool idle_may_end; /* some client_idle_timeout is set */
     /* one writer, any reader */
     struct {
         counter ended[END_REASONS_N];

@@ -21,14 +21,6 @@ static void on_timer(struct worker *w, uint64_t now_us)
     sweep_hub(w->hub, now_us);
 }
 
-static bool clients_may_time_out(const struct config *cfg)
-{
-    bool may = cfg->globals.client_idle_timeout_us > 0;
-    for (const struct config_user *u = cfg->users; u && !may; u = u->hh.next)
-        may = u->client_idle_timeout_us != CONFIG_UNSET_US && u->client_idle_timeout_us > 0;
-    return may;
-}
-
 static void drop_setup(struct session_setup *setup)
 {
     config_unref(&setup->config);
@@ -43,7 +35,6 @@ static void take_setup(struct hub *h, const struct session_setup *setup)
     h->client_tls = setup->client_tls;
     h->server_tls = setup->server_tls;
     h->config_version++;
-    h->idle_may_end = clients_may_time_out(h->config);
     drop_setup(&before);
 }
 

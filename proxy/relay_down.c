@@ -379,8 +379,10 @@ enum relay_verdict relay_down(struct server *s, struct view *in)
             d.broken = true;
             break;
         }
-        if (s->captured && m.type == 'D' && !wire_is_whole(&m))
+        if (s->captured && m.type == 'D' && !wire_is_whole(&m)) {
+            d.failed = m.body_n > 2 * SETTING_BYTES_MAX;
             break;
+        }
         handle(&d, &m);
         view_take_bytes(in, WIRE_HEADER_BYTES + m.body.n);
         s->body_left = m.body_n - (uint32_t)m.body.n;

@@ -29,7 +29,8 @@
     X(TLS, "new", BIT(SERVER_LOGIN) | BIT(SERVER_CONNECTING))                                      \
     X(LOGIN, "new", BIT(SERVER_IDLE))                                                              \
     X(IDLE, "idle", BIT(SERVER_PREPARING) | BIT(SERVER_LINKED))                                    \
-    X(PREPARING, "tested", BIT(SERVER_LINKED) | BIT(SERVER_DRAINING) | BIT(SERVER_CLEANING))       \
+    X(PREPARING, "tested",                                                                         \
+      BIT(SERVER_IDLE) | BIT(SERVER_LINKED) | BIT(SERVER_DRAINING) | BIT(SERVER_CLEANING))         \
     X(LINKED, "active", BIT(SERVER_DRAINING) | BIT(SERVER_CLEANING) | BIT(SERVER_IDLE))            \
     X(DRAINING, "active_cancel", BIT(SERVER_CLEANING) | BIT(SERVER_IDLE))                          \
     X(CLEANING, "tested", BIT(SERVER_CLEANING) | BIT(SERVER_DRAINING) | BIT(SERVER_IDLE))          \

@@ -36,6 +36,7 @@ struct server_login {
     uint32_t addrs_n, address_i;
     struct dns_addr addrs[DNS_ADDRS_MAX];
     bool is_unix, secure, greeted;
+    bool connect_query_sent;
     uint64_t deadline_us;
     struct buf in;
     struct buf reports; /* ParameterStatus messages for the welcome */
@@ -422,6 +423,21 @@ static bool make_welcome(struct server *s)
     return true;
 }
 
+/* The operator's own words at the start of each connection. False: there are none, or they were
+ * said. */
+static bool ask_connect_query(struct server *s)
+{
+    struct server_login *l = s->login;
+    struct buf b = {.max = LOGIN_IN_BYTES_MAX};
+    if (l->connect_query_sent || !l->db->connect_query || !*l->db->connect_query)
+        return false;
+    l->connect_query_sent = true;
+    if (wire_put_query(&b, l->db->connect_query) && net_send_buf(&s->net, &b) != NET_ERROR)
+        return true;
+    buf_free(&b);
+    return false;
+}
+
 static enum server_login_verdict message(struct server *s, const struct wire_msg *m,
                                          enum pool_failure *failure, struct err *err)
 {
@@ -449,12 +465,23 @@ static enum server_login_verdict message(struct server *s, const struct wire_msg
         }
         break;
     case 'Z':
-        good = s->login->greeted && wire_read_ready(m, &s->tx) && s->tx == 'I' && make_welcome(s);
+        good = s->login->greeted && wire_read_ready(m, &s->tx) && s->tx == 'I';
+        if (!good)
+            break;
+        if (ask_connect_query(s))
+            return SERVER_LOGIN_MORE;
+        good = make_welcome(s);
         if (good)
             return SERVER_LOGIN_DONE;
         break;
     case 'N':
     case 'v':
+        break;
+    case 'T':
+    case 'D':
+    case 'C':
+    case 'I':
+        good = s->login->connect_query_sent;
         break;
     default:
         good = false;

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <utlist.h>
 
+#include "proxy/census.h"
 #include "proxy/log.h"
 #include "proxy/refusal.h"
 #include "proxy/vars.h"
@@ -25,6 +26,13 @@ void session_tell(struct client *c, bool fatal, const struct err *err)
     struct wire_error e = {
         .severity = fatal ? "FATAL" : "ERROR", .sqlstate = err->sqlstate, .message = err->text};
     send_buf(c, &b, wire_put_error(&b, 'E', &e));
+}
+
+void session_notice(struct client *c, const char *text)
+{
+    struct buf b = {.max = TELL_BYTES_MAX};
+    struct wire_error e = {.severity = "NOTICE", .sqlstate = "00000", .message = text};
+    send_buf(c, &b, wire_put_error(&b, 'N', &e));
 }
 
 void session_tell_ready(struct client *c, uint8_t status)
@@ -76,6 +84,8 @@ static void leave(struct client *c)
     }
     if (c->route)
         route_leave(&c->route);
+    census_leave(&c->of_database);
+    census_leave(&c->of_user);
     atomic_fetch_sub_explicit(&h->proxy->clients_n, 1, memory_order_relaxed);
     atomic_fetch_sub_explicit(&h->load, 1, memory_order_relaxed);
     c->burial.open = bury;
@@ -128,6 +138,35 @@ void session_end_with(struct client *c, enum end_reason why, const char *sqlstat
     session_end(c, why);
 }
 
+/* ---- its class
+ * -------------------------------------------------------------------------------------- */
+
+uint8_t session_class_of(struct client *c, const char *application_name)
+{
+    struct class_facts facts = {.application_name = application_name,
+                                .user = census_name(c->of_user),
+                                .database = c->route->database,
+                                .address = c->peer.is_unix ? NULL : c->peer.address,
+                                .address_bytes = c->peer.is_unix ? 0 : sizeof c->peer.address,
+                                .is_unix = c->peer.is_unix,
+                                .peer_uid = c->peer.uid,
+                                .replication = c->route->replication != POOL_REPLICATION_NO};
+    return class_of(c->hub->config->classes, &facts);
+}
+
+/* Its settings have changed since its last transaction: perhaps it calls itself something else. */
+static void classify_again(struct client *c)
+{
+    struct pool_actions actions;
+    uint8_t class_i = session_class_of(c, vars_get(c->vars, "application_name"));
+    c->classed = c->vars;
+    if (class_i == c->class_i)
+        return;
+    pool_client_moved(c->route->pool, c->class_i, class_i, hub_now(c->hub), &actions);
+    c->class_i = class_i;
+    session_carry_out(c->hub, &actions);
+}
+
 /* ---- getting a server
  * ---------------------------------------------------------------------------- */
 
@@ -155,6 +194,7 @@ static void ask_for_server(struct client *c)
     c->waiter.addr = c->addr;
     c->waiter.server = NULL;
     c->waiter.refusal = POOL_REFUSED_NOT;
+    c->notified = false;
     if (c->state == CLIENT_IDLE)
         client_goto(c, CLIENT_QUEUED);
     enum pool_verdict verdict = pool_acquire(c->route->pool, &c->waiter, now_us, &actions);
@@ -174,6 +214,8 @@ static void ask_for_server(struct client *c)
 
 void session_begin(struct client *c, struct view in)
 {
+    if (c->vars != c->classed)
+        classify_again(c);
     c->waiter.class_i = class_of_transaction(c, relay_peek(c, in));
     c->demoted = c->waiter.class_i != c->class_i;
     c->request_us = hub_now(c->hub);
@@ -383,6 +425,10 @@ static bool put_welcome(struct client *c, const struct welcome *w, struct buf *b
     for (uint32_t at = 0; fits && vars_next(c->vars, &at, &k, &value);)
         if (vars_tracked(k))
             fits = wire_put_parameter(b, k, value);
+    const char *notice = c->hub->config->globals.login_notify_message;
+    struct wire_error e = {.severity = "NOTICE", .sqlstate = "00000", .message = notice};
+    if (fits && *notice)
+        fits = wire_put_error(b, 'N', &e);
     return fits && buf_put(b, w->bytes, w->bytes_n) &&
            wire_put_key(b, c->pid, view_of(key, key_n)) && wire_put_ready(b, 'I');
 }

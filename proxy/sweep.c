@@ -86,18 +86,28 @@ static void sweep_servers(struct hub *h, uint64_t now_us)
     }
 }
 
-static void sweep_idle(struct hub *h, uint64_t now_us)
+/* All clients, once a second. */
+static void sweep_clients(struct hub *h, uint64_t now_us)
 {
     struct client *c, *next;
+    uint64_t notify_us = h->config->globals.query_wait_notify_us;
     if (now_us - h->swept_us < IDLE_EVERY_US)
         return;
     h->swept_us = now_us;
     DL_FOREACH_SAFE(h->clients, c, next)
     {
+        if (!c->route)
+            continue; /* of the console */
         const struct config_pool *set = &route_cell(c->route, h)->settings;
-        bool idle = c->state == CLIENT_IDLE;
-        if (idle && over(set->client_idle_timeout_us, c->idle_since_us, now_us))
+        if (c->state == CLIENT_IDLE &&
+            over(set->client_idle_timeout_us, c->idle_since_us, now_us)) {
             session_end_with(c, END_CLIENT_IDLE, "57P05");
+        } else if (c->state == CLIENT_QUEUED && !c->notified &&
+                   over(notify_us, c->request_us, now_us)) {
+            c->notified = true;
+            session_notice(c, "No server connection available in the pool yet; "
+                              "your query has to wait.");
+        }
     }
 }
 
@@ -105,7 +115,6 @@ void sweep_hub(struct hub *h, uint64_t now_us)
 {
     sweep_logins(h, now_us);
     sweep_servers(h, now_us);
-    if (h->idle_may_end)
-        sweep_idle(h, now_us);
+    sweep_clients(h, now_us);
     cancel_sweep(h, now_us);
 }
