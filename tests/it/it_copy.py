@@ -200,7 +200,8 @@ def a_dump_is_byte_equal_to_a_direct_one(t):
 
 @case(beyond="options and search_path leak", seconds=90)
 def a_parallel_dump_restores_through_pgweir(t):
-    weir = t.weir(default_pool_size=8)
+    # pg_dump holds a connection for itself and one a job, all at once: the class must have room.
+    weir = t.weir(default_pool_size=20)
     name = fill(t, "dump_parallel")
     weir.tool("pg_dump", "-Fd", "-j", 3, "-f", f"{t.dir}/dump", name)
     t.pg.database("restored")

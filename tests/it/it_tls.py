@@ -86,13 +86,18 @@ def tls_required_and_tls_off(t):
 
 
 @case()
-def client_certificates(t):
-    weir, c = tls_weir(t, client_tls_sslmode="verify-full", auth_type="cert")
-    good = {"sslmode": "require", "sslcert": str(c.path("app.crt")),
-            "sslkey": str(c.path("app.key"))}
-    same(weir.value("SELECT current_user::text", user="app", **good), "app", "its own name")
-    refused(lambda: weir.connect(user="other", **good))
-    refused(lambda: weir.connect(user="app", sslmode="require"))
+def a_client_must_show_a_certificate_of_our_authority(t):
+    weir, c = tls_weir(t, client_tls_sslmode="verify-full")
+    c.issue("stranger_app", "/CN=app", "extendedKeyUsage=clientAuth", "stranger")
+
+    def login(name):
+        return weir.value("SELECT current_user::text", user="app", sslmode="require",
+                          sslcert=str(c.path(f"{name}.crt")), sslkey=str(c.path(f"{name}.key")))
+
+    same(login("app"), "app", "a good certificate")
+    refused(lambda: login("stranger_app"))
+    refused(lambda: weir.value("SELECT 1", user="app", sslmode="require"))
+    same(login("app"), "app", "a good certificate again")
 
 
 @case()

@@ -49,12 +49,13 @@ def run_case(entry, pg, opts, directory):
         verdict = "FAIL", f"not done after {entry['seconds']} s\n{traceback.format_exc(limit=-4)}"
     except Exception:
         verdict = "FAIL", traceback.format_exc(limit=-5)
-    finally:
-        signal.alarm(0)
-        t.end()
+    signal.alarm(0)
     if verdict[0] == "FAIL":
         for weir in t.weirs:
-            verdict = "FAIL", verdict[1] + "\nend of pgweir's log:\n" + weir.log()[-2500:]
+            state = weir.process.poll() if weir.process else "never started"
+            verdict = "FAIL", (f"{verdict[1]}\npgweir {'runs' if state is None else state}; "
+                               f"end of its log:\n{weir.log()[-2500:]}")
+    t.end()
     if verdict[0] != "FAIL" or not opts.keep:
         shutil.rmtree(t.dir, ignore_errors=True)
     return verdict
