@@ -25,6 +25,13 @@ enum {
     WORKERS_MAX = 64, /* loops, the control loop included; the cancel key has seven bits for it */
 };
 
+/* How long ago that was. Loops read the clock before they take a lock, so `then` may be another's
+ * and a little later than our now: no time has passed, not 580,000 years. */
+static inline uint64_t us_since(uint64_t then_us, uint64_t now_us)
+{
+    return now_us > then_us ? now_us - then_us : 0;
+}
+
 /* Outcome of boot, configuration and administration: a text for a human, a SQLSTATE for a client.
  */
 struct err {

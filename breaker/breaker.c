@@ -17,15 +17,10 @@ enum {
     EXONERATED_CALM_US = 5ull * US_PER_S,
     ROUND_US = US_PER_S, /* between two rounds of cancels */
     EXONERATED_ROW_MAX = 5,
-    RETRY_US_MIN = 5ull * US_PER_S,
-    RETRY_US_MAX = 300ull * US_PER_S,
 };
 
-static const struct {
-    const char *name;
-    uint32_t next;
-} states[] = {
-#define X(state, name, next) [BREAKER_##state] = {name, next},
+static const uint32_t may_follow[] = {
+#define X(state, name, next) [BREAKER_##state] = next,
     BREAKER_STATES(X)
 #undef X
 };
@@ -35,82 +30,16 @@ struct tick {
     struct breaker *b;
     struct estimator *e;
     double p;
-    uint64_t now_us;
     uint64_t in_us; /* time in the state */
 };
 
-void breaker_opts_defaults(struct breaker_opts *opts)
-{
-    *opts = (struct breaker_opts){
-        .p_high = 1.0,
-        .p_low = 0.7,
-        .p_severe = 3.0,
-        .p_cancel = 1.5,
-        .improve = 0.6,
-        .trip_ticks_n = 10,
-        .retrip_ticks_n = 5,
-        .verdict_n = 12,
-        .test_us_min = 500ull * US_PER_MS,
-        .test_us = 1500ull * US_PER_MS,
-        .test_us_max = 4ull * US_PER_S,
-        .test_slow_us = 8ull * US_PER_S,
-        .probation_us = 5ull * US_PER_S,
-        .settle_us = US_PER_S,
-        .close_us = 10ull * US_PER_S,
-        .open_cancel_us = 2ull * US_PER_S,
-        .cancel_after_us = 3ull * US_PER_S,
-        .cancel_patience_us = 12ull * US_PER_S,
-        .exonerated_us = 30ull * US_PER_S,
-        .early_retest = true,
-        .drain_unpaced = true,
-        .start_n = 2,
-        .start_rest_us = 10ull * US_PER_S,
-    };
-    limit_opts_defaults(&opts->limit);
-}
-
-bool breaker_opts_check(const struct breaker_opts *o, struct err *err)
-{
-    if (!limit_opts_check(&o->limit, err))
-        return false;
-    if (!(o->p_low > 0 && o->p_low < o->p_high && o->p_high <= o->p_severe))
-        return err_set(err, "22023", "pressures must rise: 0 < p_low < p_high <= p_severe");
-    if (!(o->improve > 0 && o->improve < 1))
-        return err_set(err, "22023", "improve is an exponent between 0 and 1");
-    if (o->trip_ticks_n == 0 || o->retrip_ticks_n == 0)
-        return err_set(err, "22023", "a trip needs at least one tick");
-    if (!(o->test_us_min <= o->test_us && o->test_us <= o->test_us_max))
-        return err_set(err, "22023", "times of a test must rise");
-    return true;
-}
-
-const char *breaker_state_name(enum breaker_state state)
-{
-    must(state < COUNT_OF(states));
-    return states[state].name;
-}
-
-const char *breaker_mode_name(enum breaker_mode mode)
-{
-    switch (mode) {
-    case BREAKER_OFF:
-        return "off";
-    case BREAKER_OBSERVE:
-        return "observe";
-    case BREAKER_ENFORCE:
-        return "enforce";
-    }
-    must(!"a mode");
-}
-
 /* ---- records ------------------------------------------------------------------------------- */
 
-static struct breaker_transition *record(struct breaker *b, enum breaker_state to, int class_i,
-                                         uint64_t now_us)
+static struct breaker_transition *record(struct breaker *b, enum breaker_state to, int class_i)
 {
     struct breaker_transition *t = &b->transitions[b->transitions_n++ % BREAKER_TRANSITIONS];
     *t = (struct breaker_transition){
-        .at_us = now_us,
+        .at_us = b->now_us,
         .from = b->state,
         .to = to,
         .class_i = class_i,
@@ -129,27 +58,19 @@ static struct breaker_transition *record(struct breaker *b, enum breaker_state t
 }
 
 /* The one way to change state. */
-PRINTF_LIKE(5, 6)
-static void move(struct breaker *b, enum breaker_state to, int class_i, uint64_t now_us,
-                 const char *fmt, ...)
+PRINTF_LIKE(4, 5)
+static void move(struct breaker *b, enum breaker_state to, int class_i, const char *fmt, ...)
 {
-    must(states[b->state].next & BIT(to));
-    struct breaker_transition *t = record(b, to, class_i, now_us);
+    must(may_follow[b->state] & BIT(to));
+    struct breaker_transition *t = record(b, to, class_i);
     va_list args;
     va_start(args, fmt);
     vsnprintf(t->why, sizeof t->why, fmt, args);
     va_end(args);
     if (b->state != to)
-        b->state_us = now_us;
+        b->state_us = b->now_us;
     b->state = to;
-    b->since_us = now_us;
-}
-
-const char *breaker_last_reason(const struct breaker *b)
-{
-    if (b->transitions_n == 0)
-        return "";
-    return b->transitions[(b->transitions_n - 1) % BREAKER_TRANSITIONS].why;
+    b->since_us = b->now_us;
 }
 
 /* ---- classes ------------------------------------------------------------------------------- */
@@ -223,14 +144,14 @@ static uint32_t cancel(struct breaker *b, struct breaker_class *c, uint32_t n)
     return n;
 }
 
-static void note_use(struct breaker *b, const struct breaker_use *use, uint64_t now_us)
+static void note_use(struct breaker *b, const struct breaker_use *use)
 {
     for (uint32_t i = 0; i < b->classes_n; i++) {
         struct breaker_class *c = &b->classes[i];
         c->use = use[i];
         c->would.cancel_n = 0;
         if (c->rested_us > 0 && (has_work(c) || c->use.queued_n > 0))
-            c->rested_us = now_us;
+            c->rested_us = b->now_us;
     }
 }
 
@@ -303,11 +224,11 @@ static void ease_in(const struct tick *t, struct breaker_class *c)
     start = fmax(start, c->limit.floor);
     if (c->rested_us == 0)
         c->limit.g = start;
-    else if (t->now_us - c->rested_us >= b->opts.start_rest_us)
+    else if (b->now_us - c->rested_us >= b->opts.start_rest_us)
         c->limit.g = fmax(start, c->limit.g / 2);
     else
         return;
-    c->rested_us = t->now_us;
+    c->rested_us = b->now_us;
     if (c->limit.g <= start)
         limit_forget_bad(&c->limit);
 }
@@ -320,9 +241,9 @@ static void begin_test(const struct tick *t, uint32_t class_i)
     struct breaker_class *c = &b->classes[class_i];
     b->suspect_i = class_i;
     limit_pause(&c->limit);
-    estimator_intervene(t->e, t->now_us, EFFECT_US);
-    move(b, BREAKER_TEST, (int)class_i, t->now_us, "P=%.2f: holding %s to see whether it helps",
-         t->p, c->opts.name);
+    estimator_intervene(t->e, b->now_us, EFFECT_US);
+    move(b, BREAKER_TEST, (int)class_i, "P=%.2f: holding %s to see whether it helps", t->p,
+         c->opts.name);
 }
 
 static void trip(const struct tick *t)
@@ -336,8 +257,8 @@ static void trip(const struct tick *t)
     b->test_drained = false;
     b->p_before = t->p;
     b->cancel_quarters_n = 1;
-    b->next_cancel_us = t->now_us + b->opts.cancel_after_us;
-    b->first_test_us = t->now_us;
+    b->next_cancel_us = b->now_us + b->opts.cancel_after_us;
+    b->first_test_us = b->now_us;
     begin_test(t, class_i);
 }
 
@@ -349,14 +270,14 @@ static void tick_closed(const struct tick *t)
         limit_note_rate(&b->classes[i].limit, (double)b->classes[i].use.bytes_per_s,
                         (double)b->classes[i].opts.trickle_bytes_per_s);
     if (was == BREAKER_EXONERATED && t->p < b->opts.p_low && t->in_us > EXONERATED_CALM_US) {
-        move(b, BREAKER_CLOSED, -1, t->now_us, "P=%.2f: the pressure is gone", t->p);
-        b->no_test_until_us = t->now_us + EXONERATED_CALM_US;
+        move(b, BREAKER_CLOSED, -1, "P=%.2f: the pressure is gone", t->p);
+        b->no_test_until_us = b->now_us + EXONERATED_CALM_US;
     }
     for (uint32_t i = 0; i < b->classes_n && b->state == BREAKER_CLOSED; i++)
         if (eases_in(b, &b->classes[i]))
             ease_in(t, &b->classes[i]);
     bool worse = t->p >= 2 * b->p_exonerated;
-    bool wait = t->now_us < b->no_test_until_us;
+    bool wait = b->now_us < b->no_test_until_us;
     if (was == BREAKER_EXONERATED && wait && !worse) {
         raise_one(t);
         return;
@@ -398,18 +319,17 @@ static void test_passed(const struct tick *t)
         b->exonerated_in_row_n = 0;
         b->confirmed_n++;
         b->high_ticks_n = 0;
-        move(b, BREAKER_THROTTLED, (int)b->suspect_i, t->now_us,
-             "%s is the cause (%s): P %.2f->%.2f", c->opts.name,
-             b->test_cancelled_n > 0 ? "cancelled" : "drained", b->p_before, t->p);
+        move(b, BREAKER_THROTTLED, (int)b->suspect_i, "%s is the cause (%s): P %.2f->%.2f",
+             c->opts.name, b->test_cancelled_n > 0 ? "cancelled" : "drained", b->p_before, t->p);
         return;
     }
     limit_give_back(&c->limit, 0.5, 0);
     for (uint32_t i = 0; i < b->suspect_i; i++)
         if (b->classes[i].limit.g == 0)
             b->classes[i].limit.g = b->classes[i].limit.floor;
-    estimator_intervene(t->e, t->now_us, EFFECT_BACK_US);
+    estimator_intervene(t->e, b->now_us, EFFECT_BACK_US);
     b->high_ticks_n = 0;
-    move(b, BREAKER_PROBATION, (int)b->suspect_i, t->now_us,
+    move(b, BREAKER_PROBATION, (int)b->suspect_i,
          "holding %s helped, P %.2f->%.2f: half of it back", c->opts.name, b->p_before, t->p);
 }
 
@@ -417,7 +337,7 @@ static void test_passed(const struct tick *t)
 static void cancel_round(const struct tick *t, uint32_t all_n)
 {
     struct breaker *b = t->b;
-    if (t->now_us < b->next_cancel_us || t->p < b->opts.p_cancel)
+    if (b->now_us < b->next_cancel_us || t->p < b->opts.p_cancel)
         return;
     uint32_t n = (uint32_t)(((uint64_t)all_n * b->cancel_quarters_n + 3) / 4);
     for (uint32_t i = 0; i <= b->suspect_i; i++)
@@ -425,9 +345,9 @@ static void cancel_round(const struct tick *t, uint32_t all_n)
             b->test_cancelled_n += cancel(b, &b->classes[i], n > 1 ? n : 1);
     if (b->cancel_quarters_n < 1u << 16)
         b->cancel_quarters_n *= 2;
-    b->next_cancel_us = t->now_us + ROUND_US;
-    b->last_cancel_us = t->now_us;
-    estimator_intervene(t->e, t->now_us, EFFECT_BACK_US);
+    b->next_cancel_us = b->now_us + ROUND_US;
+    b->last_cancel_us = b->now_us;
+    estimator_intervene(t->e, b->now_us, EFFECT_BACK_US);
 }
 
 static void exonerate(const struct tick *t)
@@ -437,10 +357,10 @@ static void exonerate(const struct tick *t)
     if (b->exonerated_in_row_n < EXONERATED_ROW_MAX)
         b->exonerated_in_row_n++;
     b->p_exonerated = t->p;
-    b->no_test_until_us = t->now_us + (b->opts.exonerated_us << (b->exonerated_in_row_n - 1));
+    b->no_test_until_us = b->now_us + (b->opts.exonerated_us << (b->exonerated_in_row_n - 1));
     estimator_resume(t->e);
-    move(b, BREAKER_EXONERATED, -1, t->now_us,
-         "latency is not caused by sheddable classes: P %.2f->%.2f", b->p_before, t->p);
+    move(b, BREAKER_EXONERATED, -1, "latency is not caused by sheddable classes: P %.2f->%.2f",
+         b->p_before, t->p);
 }
 
 /* All candidates are held and pressure is still there. */
@@ -449,14 +369,14 @@ static void test_exhausted(const struct tick *t)
     struct breaker *b = t->b;
     uint32_t running_n = draining_n(b);
     if (running_n > 0 &&
-        t->now_us - b->first_test_us < b->opts.cancel_after_us + b->opts.cancel_patience_us)
+        b->now_us - b->first_test_us < b->opts.cancel_after_us + b->opts.cancel_patience_us)
         return;
     if (running_n > 0 || helped(t)) {
         b->undecided = !helped(t);
-        b->drained_us = t->now_us;
+        b->drained_us = b->now_us;
         give_back_held(b, 0, false);
         estimator_resume(t->e);
-        move(b, BREAKER_THROTTLED, (int)b->suspect_i, t->now_us,
+        move(b, BREAKER_THROTTLED, (int)b->suspect_i,
              b->undecided ? "P %.2f->%.2f: no verdict while %u statements run on"
                           : "holding helped in part, P %.2f->%.2f",
              b->p_before, t->p, running_n);
@@ -487,9 +407,9 @@ static void tick_test(const struct tick *t)
     uint32_t all_n = cancellable_n(b);
     if (all_n > 0) {
         cancel_round(t, all_n);
-        if (t->now_us - b->first_test_us < o->cancel_after_us + o->cancel_patience_us)
+        if (b->now_us - b->first_test_us < o->cancel_after_us + o->cancel_patience_us)
             return;
-    } else if (b->last_cancel_us > 0 && t->now_us - b->last_cancel_us < ROUND_US) {
+    } else if (b->last_cancel_us > 0 && b->now_us - b->last_cancel_us < ROUND_US) {
         return;
     }
     uint32_t class_i = next_candidate(b, b->suspect_i + 1);
@@ -520,8 +440,8 @@ static void tick_probation(const struct tick *t)
         b->exonerated_in_row_n = 0;
         b->high_ticks_n = 0;
         b->confirmed_n++;
-        estimator_intervene(t->e, t->now_us, EFFECT_US);
-        move(b, BREAKER_THROTTLED, (int)b->suspect_i, t->now_us,
+        estimator_intervene(t->e, b->now_us, EFFECT_US);
+        move(b, BREAKER_THROTTLED, (int)b->suspect_i,
              "%s is the cause: back at half, P=%.2f; now %.1f %%", c->opts.name, t->p,
              100 * c->limit.g);
         return;
@@ -531,11 +451,10 @@ static void tick_probation(const struct tick *t)
     if (t->in_us <= o->probation_us)
         return;
     if (all_back(b)) {
-        move(b, BREAKER_CLOSED, (int)b->suspect_i, t->now_us, "false alarm: all of %s is back",
-             c->opts.name);
+        move(b, BREAKER_CLOSED, (int)b->suspect_i, "false alarm: all of %s is back", c->opts.name);
     } else if (t->p < o->p_low && c->limit.g >= 0.85 * c->limit.g_trip) {
         limit_forget_bad(&c->limit);
-        move(b, BREAKER_THROTTLED, (int)b->suspect_i, t->now_us, "not confirmed: %s goes on rising",
+        move(b, BREAKER_THROTTLED, (int)b->suspect_i, "not confirmed: %s goes on rising",
              c->opts.name);
     }
 }
@@ -555,7 +474,7 @@ static void cut_class(const struct tick *t, struct breaker_class *c)
     draw_jitter(b, &c->limit);
     limit_cut(&c->limit, &b->opts.limit, t->p);
     b->cuts_n++;
-    struct breaker_transition *r = record(b, b->state, (int)(c - b->classes), t->now_us);
+    struct breaker_transition *r = record(b, b->state, (int)(c - b->classes));
     snprintf(r->why, sizeof r->why, "P=%.2f: %s cut from %.1f to %.1f %%", t->p, c->opts.name,
              100 * c->limit.g_bad, 100 * c->limit.g);
 }
@@ -572,9 +491,9 @@ static enum cut_verdict cut_classes(const struct tick *t)
         uint32_t limit_n = limit_statements(&c->limit, c->use.cap_n);
         if (unreachable_n(b, c) > 0 && c->use.active_n > limit_n) {
             if (c->opts.cancelled && t->p >= o->p_cancel && t->in_us >= o->cancel_after_us &&
-                t->now_us >= b->next_cancel_us) {
+                b->now_us >= b->next_cancel_us) {
                 cancel(b, c, (c->use.active_n - limit_n + 1) / 2);
-                b->next_cancel_us = t->now_us + ROUND_US;
+                b->next_cancel_us = b->now_us + ROUND_US;
             }
             return verdict == CUT_DONE ? CUT_DONE : CUT_PENDING;
         }
@@ -590,14 +509,14 @@ static void cancel_in_open(const struct tick *t)
 {
     struct breaker *b = t->b;
     if (t->in_us <= b->opts.open_cancel_us || t->p < b->opts.p_cancel ||
-        t->now_us < b->next_cancel_us)
+        b->now_us < b->next_cancel_us)
         return;
     for (uint32_t i = 0; i < b->classes_n; i++)
         if (b->classes[i].opts.cancelled)
             cancel(b, &b->classes[i], b->cancel_quarters_n);
     if (b->cancel_quarters_n < 1u << 16)
         b->cancel_quarters_n *= 2;
-    b->next_cancel_us = t->now_us + ROUND_US;
+    b->next_cancel_us = b->now_us + ROUND_US;
 }
 
 static void cut_or_open(const struct tick *t)
@@ -605,8 +524,8 @@ static void cut_or_open(const struct tick *t)
     struct breaker *b = t->b;
     switch (cut_classes(t)) {
     case CUT_DONE:
-        estimator_intervene(t->e, t->now_us, EFFECT_US);
-        b->since_us = t->now_us;
+        estimator_intervene(t->e, b->now_us, EFFECT_US);
+        b->since_us = b->now_us;
         b->high_ticks_n = 0;
         return;
     case CUT_PENDING:
@@ -619,7 +538,7 @@ static void cut_or_open(const struct tick *t)
         return;
     }
     b->cancel_quarters_n = 1;
-    move(b, BREAKER_OPEN, -1, t->now_us, "P=%.2f with every sheddable class at its floor", t->p);
+    move(b, BREAKER_OPEN, -1, "P=%.2f with every sheddable class at its floor", t->p);
 }
 
 /* Throttled without a verdict: once what could not be held has drained, pressure that is still
@@ -637,9 +556,9 @@ static bool decide_late(const struct tick *t)
     for (uint32_t i = 0; i < b->classes_n; i++) {
         const struct breaker_class *c = &b->classes[i];
         if (c->limit.g < 1 && c->use.active_n > limit_statements(&c->limit, c->use.cap_n))
-            b->drained_us = t->now_us;
+            b->drained_us = b->now_us;
     }
-    if (t->now_us - b->drained_us < b->opts.test_us || t->p < b->opts.p_high)
+    if (b->now_us - b->drained_us < b->opts.test_us || t->p < b->opts.p_high)
         return false;
     if (helped(t)) {
         b->undecided = false;
@@ -669,19 +588,19 @@ static void tick_throttled(const struct tick *t)
         estimator_resume(t->e);
     if (b->state == BREAKER_OPEN && t->p < o->p_low) {
         b->cancel_quarters_n = 1;
-        move(b, BREAKER_THROTTLED, -1, t->now_us, "P=%.2f: recovered", t->p);
+        move(b, BREAKER_THROTTLED, -1, "P=%.2f: recovered", t->p);
     }
-    if (t->now_us - b->since_us >= o->settle_us)
+    if (b->now_us - b->since_us >= o->settle_us)
         raise_one(t);
     if (!all_back(b)) {
         b->all_back_since_us = 0;
         return;
     }
     if (b->all_back_since_us == 0)
-        b->all_back_since_us = t->now_us;
-    if (t->now_us - b->all_back_since_us > o->close_us) {
+        b->all_back_since_us = b->now_us;
+    if (b->now_us - b->all_back_since_us > o->close_us) {
         b->all_back_since_us = 0;
-        move(b, BREAKER_CLOSED, -1, t->now_us, "all classes are back");
+        move(b, BREAKER_CLOSED, -1, "all classes are back");
     }
 }
 
@@ -706,7 +625,7 @@ void breaker_init(struct breaker *b, const struct breaker_opts *opts,
     }
 }
 
-static void close_by_hand(struct breaker *b, uint64_t now_us, const char *why)
+static void close_by_hand(struct breaker *b, const char *why)
 {
     for (uint32_t i = 0; i < b->classes_n; i++)
         limit_init(&b->classes[i].limit, &b->opts.limit);
@@ -715,7 +634,14 @@ static void close_by_hand(struct breaker *b, uint64_t now_us, const char *why)
     b->undecided = false;
     b->mistrial = false;
     if (b->state != BREAKER_CLOSED)
-        move(b, BREAKER_CLOSED, -1, now_us, "%s", why);
+        move(b, BREAKER_CLOSED, -1, "%s", why);
+}
+
+/* The clock is monotonic, but the console may have read it a moment after the tick that follows. */
+static void set_now(struct breaker *b, uint64_t now_us)
+{
+    if (now_us > b->now_us)
+        b->now_us = now_us;
 }
 
 static void tick_state(const struct tick *t)
@@ -743,13 +669,13 @@ void breaker_tick(struct breaker *b, struct estimator *e, const struct pressure 
                   const struct breaker_use *use, uint64_t now_us)
 {
     must(b->classes_n == 0 || use);
-    must(now_us >= b->since_us);
-    note_use(b, use, now_us);
+    set_now(b, now_us);
+    note_use(b, use);
     b->pressure = *p;
     if (p->lagging) {
         b->high_ticks_n = 0;
     } else if (b->mistrial) {
-        close_by_hand(b, now_us, "the mode of a class on trial was changed");
+        close_by_hand(b, "the mode of a class on trial was changed");
     } else {
         b->high_ticks_n = p->p >= b->opts.p_high ? b->high_ticks_n + 1 : 0;
         b->p_smooth += (p->p - b->p_smooth) * 0.1;
@@ -758,12 +684,11 @@ void breaker_tick(struct breaker *b, struct estimator *e, const struct pressure 
             .b = b,
             .e = e,
             .p = p->p,
-            .now_us = now_us,
-            .in_us = now_us - b->since_us,
+            .in_us = b->now_us - b->since_us,
         });
     }
     for (uint32_t i = 0; i < b->classes_n; i++) {
-        limit_age_floor(&b->classes[i].limit, &b->opts.limit, p->p, now_us);
+        limit_age_floor(&b->classes[i].limit, &b->opts.limit, p->p, b->now_us);
         ask(&b->classes[i]);
     }
 }
@@ -796,48 +721,23 @@ void breaker_set_class(struct breaker *b, uint32_t class_i, const struct breaker
 void breaker_trip(struct breaker *b, uint32_t class_i, uint64_t now_us)
 {
     must(class_i < b->classes_n);
+    set_now(b, now_us);
     struct limit *l = &b->classes[class_i].limit;
     if (b->state == BREAKER_TEST || b->state == BREAKER_PROBATION)
-        close_by_hand(b, now_us, "a class was tripped by hand");
+        close_by_hand(b, "a class was tripped by hand");
     l->g_bad = l->g;
     l->bad_n = 1;
     l->g = l->floor;
     b->high_ticks_n = 0;
-    move(b, BREAKER_THROTTLED, (int)class_i, now_us, "%s tripped by hand",
-         b->classes[class_i].opts.name);
+    move(b, BREAKER_THROTTLED, (int)class_i, "%s tripped by hand", b->classes[class_i].opts.name);
     ask(&b->classes[class_i]);
 }
 
 void breaker_release(struct breaker *b, struct estimator *e, uint64_t now_us)
 {
-    close_by_hand(b, now_us, "released by hand");
+    set_now(b, now_us);
+    close_by_hand(b, "released by hand");
     estimator_resume(e);
     for (uint32_t i = 0; i < b->classes_n; i++)
         ask(&b->classes[i]);
-}
-
-const char *breaker_explain(const struct breaker *b, uint32_t class_i, uint64_t now_us, char *buf,
-                            size_t buf_bytes)
-{
-    must(class_i < b->classes_n);
-    const struct breaker_class *c = &b->classes[class_i];
-    const struct pressure *p = &b->pressure;
-    char signal[64];
-    if (p->p_lat >= p->p_q && p->p_lat >= p->p_slo)
-        snprintf(signal, sizeof signal, "protected p90 is %.1fx its norm", p->s90);
-    else if (p->p_q >= p->p_slo)
-        snprintf(signal, sizeof signal, "protected clients stand in a queue");
-    else
-        snprintf(signal, sizeof signal, "protected p99 is %.0f ms", p->p99_us / US_PER_MS);
-    snprintf(buf, buf_bytes, "latency breaker %s for %.0f s: %s (P=%.1f); %s at %.0f%%",
-             breaker_state_name(b->state), (double)(now_us - b->state_us) / US_PER_S, signal, p->p,
-             c->opts.name, 100 * c->limit.g);
-    return buf;
-}
-
-uint64_t breaker_retry_after_us(const struct breaker *b, uint64_t now_us, uint32_t random)
-{
-    uint64_t us = 2 * (now_us - b->state_us);
-    us = us < RETRY_US_MIN ? RETRY_US_MIN : us > RETRY_US_MAX ? RETRY_US_MAX : us;
-    return us * 4 / 5 + us * 2 / 5 * random / UINT32_MAX;
 }

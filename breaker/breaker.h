@@ -146,6 +146,7 @@ struct breaker {
     struct breaker_opts opts;
     uint32_t classes_n;
     struct breaker_class classes[CLASSES_MAX]; /* lowest first: shed in this order */
+    uint64_t now_us;                           /* of the call that is running, or the last one */
     enum breaker_state state;
     uint64_t since_us;        /* of the state, and of the last cut in it */
     uint64_t state_us;        /* of the state alone: for people */

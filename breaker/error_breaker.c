@@ -128,7 +128,7 @@ static bool mostly_failing(const struct error_breaker *eb, uint64_t now_us)
 
 static bool alive(const struct error_breaker *eb, uint64_t now_us)
 {
-    return eb->alive_us > 0 && now_us - eb->alive_us <= eb->opts.alive_us;
+    return eb->alive_us > 0 && us_since(eb->alive_us, now_us) <= eb->opts.alive_us;
 }
 
 static uint32_t deaths_lately(const struct error_breaker *eb, uint64_t now_us)
@@ -136,7 +136,7 @@ static uint32_t deaths_lately(const struct error_breaker *eb, uint64_t now_us)
     uint32_t n = 0;
     while (n < eb->deaths_n && n < ERROR_BREAKER_DEATHS_MAX) {
         uint64_t at_us = eb->deaths_us[(eb->deaths_n - 1 - n) % ERROR_BREAKER_DEATHS_MAX];
-        if (now_us - at_us > eb->opts.died_us)
+        if (us_since(at_us, now_us) > eb->opts.died_us)
             break;
         n++;
     }
@@ -191,7 +191,7 @@ static void failed(struct error_breaker *eb, enum error_breaker_event event, uin
     eb->last_failure = event;
     count(eb, 1, 0, now_us);
     /* A burst of attempts that fail together is one piece of evidence, not five. */
-    if (eb->failed_in_row_n == 0 || now_us - eb->last_failed_us >= eb->opts.apart_us) {
+    if (eb->failed_in_row_n == 0 || us_since(eb->last_failed_us, now_us) >= eb->opts.apart_us) {
         eb->failed_in_row_n++;
         eb->last_failed_us = now_us;
     }
@@ -311,7 +311,7 @@ static bool start_probe(struct error_breaker *eb, uint64_t now_us)
 bool error_breaker_tick(struct error_breaker *eb, uint64_t now_us)
 {
     const struct error_breaker_opts *o = &eb->opts;
-    if (eb->probing && now_us - eb->probe_at_us > o->probe_timeout_us)
+    if (eb->probing && us_since(eb->probe_at_us, now_us) > o->probe_timeout_us)
         error_breaker_probe_done(eb, false, now_us);
     switch (eb->state) {
     case ERROR_BREAKER_CLOSED:
@@ -327,7 +327,7 @@ bool error_breaker_tick(struct error_breaker *eb, uint64_t now_us)
     case ERROR_BREAKER_RAMP:
         break;
     }
-    uint64_t clean_us = now_us - eb->ramp_failed_us;
+    uint64_t clean_us = us_since(eb->ramp_failed_us, now_us);
     if ((eb->ramp_ok_n >= o->ramp_logins_n && clean_us >= o->ramp_clean_us) ||
         clean_us >= o->ramp_us_max)
         move(eb, ERROR_BREAKER_CLOSED, now_us, "logins succeed");
@@ -357,10 +357,10 @@ bool error_breaker_passes(const struct error_breaker *eb, bool protected_class, 
         return false;
     if (protected_class || eb->ramped_us == 0)
         return true;
-    return now_us - eb->ramped_us >= eb->opts.bulk_settle_us; /* outlasts a quick ramp */
+    return us_since(eb->ramped_us, now_us) >= eb->opts.bulk_settle_us; /* outlasts a quick ramp */
 }
 
 bool error_breaker_refuses(const struct error_breaker *eb, uint64_t now_us)
 {
-    return eb->down_since_us > 0 && now_us - eb->down_since_us > eb->opts.grace_us;
+    return eb->down_since_us > 0 && us_since(eb->down_since_us, now_us) > eb->opts.grace_us;
 }

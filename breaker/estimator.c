@@ -150,14 +150,13 @@ static void add_overdue(struct estimator *e, uint64_t now_us,
 {
     /* What was dispatched before an intervention is not judged by it at first, but what still does
      * not end half a second later is: ignoring it made tests look like successes. */
-    bool old_count = now_us > e->cut_us && now_us - e->cut_us > OLD_INFLIGHT_US;
+    bool old_count = us_since(e->cut_us, now_us) > OLD_INFLIGHT_US;
     if (inflight->dispatched_us < e->cut_us && !old_count)
         return;
     const struct baseline_entry *norm = baseline_find(&e->baseline, inflight->fingerprint);
     if (!norm || norm->n < BASELINE_TRUSTED_N)
         return;
-    uint64_t age_us = now_us > inflight->dispatched_us ? now_us - inflight->dispatched_us : 0;
-    double age_log2 = log2_us(age_us);
+    double age_log2 = log2_us(us_since(inflight->dispatched_us, now_us));
     if (age_log2 - norm->mean_log2 < OVERDUE_LOG2)
         return;
     window_hist_add_slowdown(&sum->slowdown, age_log2 - norm->mean_log2);
@@ -218,9 +217,8 @@ struct pressure estimator_pressure(struct estimator *e, uint64_t now_us,
                                    const struct estimator_inflight *inflight, size_t inflight_n,
                                    uint64_t head_wait_us)
 {
-    must(now_us >= e->last_tick_us);
     struct pressure p = {.s50 = 1, .s90 = 1};
-    p.lagging = now_us - e->last_tick_us > e->opts.lag_us;
+    p.lagging = us_since(e->last_tick_us, now_us) > e->opts.lag_us;
     e->last_tick_us = now_us;
     if (p.lagging) { /* we slept, not the database: whatever was under way looks slow, and is not */
         window_drop_newest(&e->window);

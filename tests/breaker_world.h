@@ -88,6 +88,17 @@ static inline void steps(double p, uint32_t n)
         step(p);
 }
 
+static inline double g(int class_i)
+{
+    return breaker.classes[class_i].limit.g;
+}
+
+static inline const struct breaker_transition *last(void)
+{
+    assert_true(breaker.transitions_n > 0);
+    return &breaker.transitions[(breaker.transitions_n - 1) % BREAKER_TRANSITIONS];
+}
+
 /* Feeds one tick of protected statements: n of them, share of which are slow_us instead of us. */
 static inline void feed(uint32_t n, uint64_t us, double share, uint64_t slow_us)
 {

@@ -182,6 +182,23 @@ static void test_a_living_session_keeps_it_closed(void **state)
     assert_int_equal(eb.state, ERROR_BREAKER_OPEN);
 }
 
+/* Two loops read the clock, and take the lock in the other order. */
+static void test_a_clock_read_a_moment_early_changes_nothing(void **state)
+{
+    (void)state;
+    fresh();
+    for (int i = 0; i < 100; i++, wait_ms(100)) {
+        error_breaker_report(&eb, ERROR_BREAKER_READY, 20, now_us + 300);
+        report(ERROR_BREAKER_CONNECT_TIMEOUT); /* alive in 300 us from now */
+        assert_int_equal(eb.state, ERROR_BREAKER_CLOSED);
+    }
+    knock_down();
+    assert_false(error_breaker_refuses(&eb, eb.down_since_us - 1));
+    until_probe_ms();
+    error_breaker_probe_done(&eb, true, now_us);
+    assert_false(error_breaker_passes(&eb, false, now_us - 1));
+}
+
 /* ---- suspicion ------------------------------------------------------------------------------- */
 
 static void test_sessions_dying_in_numbers_are_looked_into(void **state)
@@ -419,6 +436,7 @@ int main(void)
         cmocka_unit_test(test_share_of_failures),
         cmocka_unit_test(test_old_failures_are_forgotten),
         cmocka_unit_test(test_a_living_session_keeps_it_closed),
+        cmocka_unit_test(test_a_clock_read_a_moment_early_changes_nothing),
         cmocka_unit_test(test_sessions_dying_in_numbers_are_looked_into),
         cmocka_unit_test(test_few_of_many_deaths_are_no_suspicion),
         cmocka_unit_test(test_probe_delay_doubles_with_jitter_up_to_its_cap),
