@@ -3,7 +3,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <uthash.h>
+
+#include "proxy/hash.h"
 
 struct census_entry {
     enum census_scope scope;

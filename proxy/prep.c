@@ -5,8 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <uthash.h>
 #include <utlist.h>
+
+#include "proxy/hash.h"
 
 /* ---- the process's statements -------------------------------------------------------------- */
 
@@ -18,13 +19,6 @@ static struct {
     struct prep_stmt *buckets[TABLE_BUCKETS];
     uint64_t number_last, n;
 } the_table = {.lock = PTHREAD_MUTEX_INITIALIZER};
-
-static uint64_t hash_of(struct view rest)
-{
-    uint64_t h;
-    HASH_JEN(rest.at, (unsigned)rest.n, h);
-    return h;
-}
 
 static struct prep_stmt *find_locked(uint64_t hash, struct view rest)
 {
@@ -55,7 +49,7 @@ static struct prep_stmt *make_locked(uint64_t hash, struct view rest, const stru
 struct prep_stmt *prep_intern(struct view rest, const struct sql_info *info)
 {
     must(rest.n <= PREP_PARSE_BYTES_MAX);
-    uint64_t hash = hash_of(rest);
+    uint64_t hash = hash_bytes(rest.at, rest.n);
     pthread_mutex_lock(&the_table.lock);
     struct prep_stmt *s = find_locked(hash, rest);
     if (!s)

@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <uthash.h>
 
 #include "proxy/buf.h"
+#include "proxy/hash.h"
 
 /* key\0value\0 ... in the order of strcasecmp(key): equal sets have equal bytes. */
 struct vars {
