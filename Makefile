@@ -23,7 +23,9 @@ PYTHON ?= /usr/bin/python3
 CSTD := -std=c17 -D_GNU_SOURCE -I. -isystem $(PG_INCLUDE) -pthread
 WARN := -Wall -Wextra -Werror -Wshadow -Wpointer-arith -Wcast-qual -Wstrict-prototypes \
         -Wmissing-prototypes -Wold-style-definition -Wvla -Wundef -Wwrite-strings \
-        -Wimplicit-fallthrough -Wformat=2 -Wno-format-nonliteral
+        -Wformat=2 -Wno-format-nonliteral
+# clang does not take uthash's comments for the annotation they are; gcc looks out for both.
+WARN += $(if $(findstring clang,$(CC)),,-Wimplicit-fallthrough)
 OPT ?= -O2 -g
 HARDEN := -fstack-protector-strong -fPIE
 HARDEN_CPP := -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
@@ -45,7 +47,8 @@ LIBS := -levent_core -levent_extra -levent_pthreads -lssl -lcrypto -linih -lpq -
 TEST_LIBS := -lcmocka
 
 # libFuzzer comes with clang only, so the fuzz targets have objects of their own.
-FUZZ_CFLAGS := $(CSTD) -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all $(WARN)
+FUZZ_CFLAGS := $(CSTD) -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all \
+               $(filter-out -Wimplicit-fallthrough,$(WARN))
 FUZZ_SAN := address,undefined
 FUZZ_TIME ?= 60
 

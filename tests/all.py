@@ -78,7 +78,7 @@ class Log:
 
 
 def make(log, *arguments, san="", out=OUT):
-    status, _ = log.run("make", "-s", f"-j{JOBS}", f"O={out}", f"SAN={san}", *arguments,
+    status, _ = log.run("make", "-sk", f"-j{JOBS}", f"O={out}", f"SAN={san}", *arguments,
                         seconds=1200)
     log.count(status == 0)
     return status == 0
