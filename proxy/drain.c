@@ -42,6 +42,8 @@ static const char *cleaning(const struct server *s)
 {
     const struct config_globals *g = &s->hub->config->globals;
     const struct route_cell *cell = route_cell(s->route, s->hub);
+    if (s->route->replication != POOL_REPLICATION_NO)
+        return NULL; /* never used twice: the pool has it closed */
     bool always = g->server_reset_query_always || cell->settings.pool_mode == POOL_MODE_SESSION;
     if (always && *g->server_reset_query)
         return g->server_reset_query;
@@ -59,7 +61,7 @@ static void give_back(struct server *s, const struct pool_observation *obs)
     s->bytes_untold = 0;
     s->stall_started_us = 0;
     atomic_store_explicit(&s->lease.stmt_started_us, 0, memory_order_relaxed);
-    must(server_is_clean(s) && !s->dirt);
+    must(server_is_clean(s) && (!s->dirt || s->route->replication != POOL_REPLICATION_NO));
     server_goto(s, SERVER_IDLE);
     pool_release(&s->lease, obs, hub_now(h), &actions);
     session_carry_out(h, &actions);

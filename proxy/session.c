@@ -234,6 +234,9 @@ static bool preparation(struct client *c, struct server *s, struct buf *sql)
     if (c->tx_lost) /* fails inside a transaction, so that only ROLLBACK works: as the client was
                        told */
         return buf_put_cstr(sql, "BEGIN;SELECT 1/0 AS \"transaction was lost with its server\"");
+    if (c->route->replication == POOL_REPLICATION_PHYSICAL)
+        return true; /* a WAL sender takes no SQL, and the server is nobody else's before or after
+                      */
     if (s->vars != c->vars && vars_differ(s->vars, c->vars))
         return vars_put_sql(s->vars, c->vars, sql) && buf_put_u8(sql, '\0');
     uint64_t idle_us = hub_now(c->hub) - s->lease.idle_since_us;
