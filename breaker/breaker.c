@@ -196,12 +196,9 @@ static void raise_one(const struct tick *t)
     const struct breaker *b = t->b;
     if (t->p >= b->opts.p_low)
         return;
-    /* As long as protected statements pass whose norm is not known yet, low pressure means little.
-     */
-    bool unknown = b->pressure.blind && b->pressure.p90_us > 0;
     for (uint32_t i = b->classes_n; i-- > 0;) {
         struct breaker_class *c = &t->b->classes[i];
-        if (c->limit.g >= 1 || content(b, c) || (unknown && eases_in(b, c)))
+        if (c->limit.g >= 1 || content(b, c) || (b->pressure.learning && eases_in(b, c)))
             continue;
         limit_raise(&c->limit, &b->opts.limit,
                     &(struct limit_use){

@@ -91,6 +91,11 @@ const char *breaker_explain(const struct breaker *b, uint32_t class_i, uint64_t 
     must(class_i < b->classes_n);
     const struct breaker_class *c = &b->classes[class_i];
     const struct pressure *p = &b->pressure;
+    if (b->state == BREAKER_CLOSED && c->ask.limited) {
+        snprintf(buf, buf_bytes, "%s is let in little by little: %u at once so far (P=%.1f)",
+                 c->opts.name, c->ask.limit_n, p->p);
+        return buf;
+    }
     char signal[64];
     if (p->p_lat >= p->p_q && p->p_lat >= p->p_slo)
         snprintf(signal, sizeof signal, "protected p90 is %.1fx its norm", p->s90);

@@ -362,5 +362,7 @@ bool error_breaker_passes(const struct error_breaker *eb, bool protected_class, 
 
 bool error_breaker_refuses(const struct error_breaker *eb, uint64_t now_us)
 {
-    return eb->down_since_us > 0 && us_since(eb->down_since_us, now_us) > eb->opts.grace_us;
+    /* Sessions that still work keep working, also for those who wait for one of them. */
+    return eb->down_since_us > 0 && us_since(eb->down_since_us, now_us) > eb->opts.grace_us &&
+           !alive(eb, now_us);
 }

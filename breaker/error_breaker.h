@@ -131,7 +131,7 @@ void error_breaker_probe_done(struct error_breaker *eb, bool ok, uint64_t now_us
 uint32_t error_breaker_connects_max(const struct error_breaker *eb);
 /* Whether statements of a class go to it at all: protected ones first after an outage. */
 bool error_breaker_passes(const struct error_breaker *eb, bool protected_class, uint64_t now_us);
-/* Down for longer than the grace: refuse at once. */
+/* Down for longer than the grace, and no session works either: refuse at once. */
 bool error_breaker_refuses(const struct error_breaker *eb, uint64_t now_us);
 const char *error_breaker_state_name(enum error_breaker_state state);
 const char *error_breaker_event_text(enum error_breaker_event event);

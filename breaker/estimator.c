@@ -11,7 +11,8 @@ enum {
     SLO_N_MIN = 100,                   /* a p99 of fewer samples is one sample's mood */
     OLD_INFLIGHT_US = 500 * US_PER_MS, /* after an intervention older statements count again */
 };
-#define OVERDUE_LOG2 3.0 /* 8 times its norm, and still running */
+#define LEARNING_US_MAX (120ull * US_PER_S) /* then too few pass to ever learn much of them */
+#define OVERDUE_LOG2 3.0                    /* 8 times its norm, and still running */
 
 void estimator_opts_defaults(struct estimator_opts *opts)
 {
@@ -205,6 +206,8 @@ static void judge_latency(const struct estimator *e, const struct window_slice *
     if (o->slo_p99_us > 0 && sum->latency.n >= SLO_N_MIN)
         p->p_slo = p->p99_us / (double)o->slo_p99_us;
     p->blind = !e->usable || e->calm_ticks_n == 0;
+    p->learning = p->blind && sum->latency.n > 0 &&
+                  us_since(e->started_us, e->last_tick_us) < LEARNING_US_MAX;
     if (p->blind || p->n < (e->testing ? o->n_min_test : o->n_min))
         return;
     p->s50 = exp2(window_hist_slowdown(&sum->slowdown, 0.5) - e->calm50_log2);

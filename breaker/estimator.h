@@ -65,7 +65,8 @@ struct pressure {
     double p90_us, p99_us; /* absolute; 0 where unknown */
     uint32_t n;            /* samples with a norm in the window, overdue ones included */
     bool blind;            /* no usable norm yet: p_lat cannot speak */
-    bool lagging;          /* the tick came late: everything above is worthless */
+    bool learning; /* ... while statements pass: low pressure means little. At most 2 minutes */
+    bool lagging;  /* the tick came late: everything above is worthless */
 };
 
 /* What the slice just ended is worth for learning. */

@@ -94,6 +94,9 @@ static void test_unpaced_class_eases_in_while_all_is_well(void **state)
     assert_true(after_3_s >= 3 && after_3_s <= 5);
     press(0.8, 100); /* they feel it: no more */
     assert_int_equal(breaker.classes[BULK].ask.limit_n, after_3_s);
+    char text[120];
+    assert_non_null(
+        strstr(breaker_explain(&breaker, BULK, now_us, text, sizeof text), "little by"));
     press(0.1, 120);
     assert_true(breaker.classes[BULK].ask.limit_n >= 24);
     assert_int_equal(breaker.transitions_n, 0);
@@ -119,7 +122,7 @@ static void test_unpaced_class_waits_for_the_norm_to_be_known(void **state)
 {
     (void)state;
     fresh(false, false);
-    struct pressure blind = {.blind = true, .p90_us = 1000};
+    struct pressure blind = {.blind = true, .learning = true};
     for (int i = 0; i < 100; i++) {
         works(BULK, 2, 0);
         use[BULK].queued_n = 22;
@@ -127,7 +130,7 @@ static void test_unpaced_class_waits_for_the_norm_to_be_known(void **state)
         breaker_tick(&breaker, &estimator, &blind, use, now_us);
         assert_int_equal(breaker.classes[BULK].ask.limit_n, 2);
     }
-    blind.p90_us = 0; /* nobody there who could be hurt */
+    blind.learning = false; /* nobody there who could be hurt */
     now_us += 100 * US_PER_MS;
     breaker_tick(&breaker, &estimator, &blind, use, now_us);
     assert_int_equal(breaker.classes[BULK].ask.limit_n, 3);

@@ -298,7 +298,10 @@ static void test_clients_wait_for_the_grace_then_are_refused(void **state)
             error_breaker_probe_done(&eb, false, now_us);
     }
     assert_true(error_breaker_refuses(&eb, now_us));
+    report(ERROR_BREAKER_READY); /* an old session that works serves whoever waits for it */
+    assert_false(error_breaker_refuses(&eb, now_us));
     now_us += 2ull * US_PER_S;
+    assert_true(error_breaker_refuses(&eb, now_us));
     until_probe_ms();
     error_breaker_probe_done(&eb, true, now_us);
     assert_false(error_breaker_refuses(&eb, now_us));

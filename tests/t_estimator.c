@@ -28,6 +28,20 @@ static void test_few_samples_are_not_enough(void **state)
     assert_false(run(30, 2, 1000).blind);
 }
 
+static void test_learning_means_that_somebody_is_there_and_ends(void **state)
+{
+    (void)state;
+    fresh(true, false);
+    assert_false(run(5, 0, 0).learning);
+    assert_true(run(5, 1, 1000).learning);
+    assert_true(run(105, 0, 0).blind);
+    assert_true(run(4, 1, 1000).learning);
+    struct pressure p = run(4, 1, 1000);
+    assert_true(p.blind && !p.learning);
+    fresh(true, false);
+    assert_false(run(10, 30, 1000).learning);
+}
+
 static void test_overload_from_the_first_second_is_not_the_norm(void **state)
 {
     (void)state;
@@ -190,6 +204,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_eight_seconds_of_clean_calm_are_enough),
         cmocka_unit_test(test_few_samples_are_not_enough),
+        cmocka_unit_test(test_learning_means_that_somebody_is_there_and_ends),
         cmocka_unit_test(test_overload_from_the_first_second_is_not_the_norm),
         cmocka_unit_test(test_work_that_never_pauses_gets_the_slow_way),
         cmocka_unit_test(test_idle_time_teaches_nothing),
