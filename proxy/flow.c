@@ -9,6 +9,7 @@
 
 #include "proxy/log.h"
 #include "proxy/session.h"
+#include "proxy/stream.h"
 
 enum {
     WAITING_BYTES_MAX = 64 << 10, /* read of a client that waits; then only its end is watched */
@@ -356,6 +357,7 @@ void flow_on_client(evutil_socket_t fd, short what, void *arg)
 /* What a finished answer means depends on what the server was doing. */
 static void relay_done(struct server *s)
 {
+    stream_end(s);
     struct client *c = s->client;
     switch (s->state) {
     case SERVER_LINKED:
@@ -387,6 +389,8 @@ static void client_slow(struct server *s)
     net_read_wanted(&s->net, false);
 }
 
+static void read_server(struct server *s);
+
 static void handle_server(struct server *s, struct view *in)
 {
     struct err err;
@@ -400,6 +404,7 @@ static void handle_server(struct server *s, struct view *in)
     switch (verdict) {
     case RELAY_OK:
     case RELAY_SLOW:
+        stream_note(s, read_server);
         /* answers make room for what had to wait */
         if (c && s->state == SERVER_LINKED && buf_used(&c->in) && owed_n(&s->owed) < OWED_MAX / 2)
             flow_go_on(c);

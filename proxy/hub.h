@@ -66,6 +66,9 @@ struct hub {
     /* the loop's own */
     struct client *clients, *logins; /* lists: logged in; not yet */
     struct server *servers;
+    struct server *streams; /* those read in large pieces; see stream.h */
+    void (*stream_fetch)(struct server *s);
+    struct event stream_event;
     struct cancel *cancels; /* requests on their way to servers */
     uint32_t clients_n, logins_n, servers_n, cancels_n;
     struct hub_slot *slots;

@@ -7,6 +7,7 @@
 
 #include "proxy/log.h"
 #include "proxy/route.h"
+#include "proxy/stream.h"
 #include "proxy/vars.h"
 
 static const struct {
@@ -75,6 +76,8 @@ void server_shut(struct server *s)
         if (net_send(&s->net, terminate, sizeof terminate) == NET_ERROR)
             s->fatal = true; /* it is gone already: nobody to be polite to */
     }
+    if (s->hub)
+        stream_end(s);
     net_close(&s->net);
     if (s->hub) {
         DL_DELETE(s->hub->servers, s);

@@ -60,11 +60,13 @@ struct server {
     enum server_state state;
     struct hub *hub; /* NULL while it moves */
     struct route *route;
-    struct client *client;        /* PREPARING and LINKED */
-    struct server *prev, *next;   /* of hub->servers */
-    struct letter letter;         /* moves, grants, closing: one at a time */
-    struct letter burial;         /* frees it when the turn is over */
-    struct pool_waiter *moves_to; /* in a letter: who was granted it */
+    struct client *client;                    /* PREPARING and LINKED */
+    struct server *stream_prev, *stream_next; /* of hub->streams */
+    bool streams;                             /* it is in there */
+    struct server *prev, *next;               /* of hub->servers */
+    struct letter letter;                     /* moves, grants, closing: one at a time */
+    struct letter burial;                     /* frees it when the turn is over */
+    struct pool_waiter *moves_to;             /* in a letter: who was granted it */
     struct server_login *login;
     const struct vars *vars; /* its settings, as it reports them and as we set them */
     const struct vars
