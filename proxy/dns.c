@@ -453,30 +453,30 @@ static void return_asks_locked(struct dns *d)
     d->asks_n = 0;
 }
 
-void dns_close(struct dns **dns)
+void dns_close(struct dns **d)
 {
-    struct dns *d = *dns;
+    struct dns *closed = *d;
     struct timespec until;
     int waited = 0;
 
-    *dns = NULL;
-    if (!d)
+    *d = NULL;
+    if (!closed)
         return;
     clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_nsec += (long)CLOSE_WAIT_MS * 1000 * 1000;
     until.tv_sec += until.tv_nsec / 1000000000;
     until.tv_nsec %= 1000000000;
-    pthread_mutex_lock(&d->lock);
-    d->stopping = true;
-    return_asks_locked(d);
-    pthread_cond_broadcast(&d->work);
-    while (d->threads_n > 0 && waited != ETIMEDOUT)
-        waited = pthread_cond_timedwait(&d->gone, &d->lock, &until);
-    bool is_mine = d->threads_n == 0;
-    d->abandoned = !is_mine;
-    pthread_mutex_unlock(&d->lock);
+    pthread_mutex_lock(&closed->lock);
+    closed->stopping = true;
+    return_asks_locked(closed);
+    pthread_cond_broadcast(&closed->work);
+    while (closed->threads_n > 0 && waited != ETIMEDOUT)
+        waited = pthread_cond_timedwait(&closed->gone, &closed->lock, &until);
+    bool is_mine = closed->threads_n == 0;
+    closed->abandoned = !is_mine;
+    pthread_mutex_unlock(&closed->lock);
     if (is_mine)
-        dns_free(d);
+        dns_free(closed);
 }
 
 void dns_counts(struct dns *d, struct dns_counts *out)
@@ -492,10 +492,7 @@ void dns_counts(struct dns *d, struct dns_counts *out)
     pthread_mutex_unlock(&d->lock);
 }
 
-void dns_rows(struct dns *d,
-              void (*row)(void *arg, const char *host, uint64_t ttl_us,
-                          const struct dns_addr *addrs, uint32_t addrs_n),
-              void *arg)
+void dns_rows(struct dns *d, dns_row row, void *arg)
 {
     uint64_t now_us = clock_us();
 

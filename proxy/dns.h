@@ -76,9 +76,8 @@ struct dns_counts { /* for SHOW LISTS */
 };
 void dns_counts(struct dns *d, struct dns_counts *out);
 /* For SHOW DNS_HOSTS: calls row for each name known, with no lock held. ttl_us: what is left. */
-void dns_rows(struct dns *d,
-              void (*row)(void *arg, const char *host, uint64_t ttl_us,
-                          const struct dns_addr *addrs, uint32_t addrs_n),
-              void *arg);
+typedef void (*dns_row)(void *arg, const char *host, uint64_t ttl_us, const struct dns_addr *addrs,
+                        uint32_t addrs_n);
+void dns_rows(struct dns *d, dns_row row, void *arg);
 
 #endif

@@ -220,22 +220,22 @@ void listen_resume(struct listen *l)
     arm(l);
 }
 
-void listen_close(struct listen **out)
+void listen_close(struct listen **l)
 {
-    struct listen *l = *out;
+    struct listen *closed = *l;
 
-    *out = NULL;
-    if (!l)
+    *l = NULL;
+    if (!closed)
         return;
-    if (l->control) {
-        l->suspended = true;
-        arm(l);
-        event_del(&l->resume);
+    if (closed->control) {
+        closed->suspended = true;
+        arm(closed);
+        event_del(&closed->resume);
     }
-    listen_set_close(&l->set);
-    if (l->reserve_fd >= 0)
-        close(l->reserve_fd);
-    free(l);
+    listen_set_close(&closed->set);
+    if (closed->reserve_fd >= 0)
+        close(closed->reserve_fd);
+    free(closed);
 }
 
 size_t listen_sockets_n(const struct listen *l)

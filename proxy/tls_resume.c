@@ -1,13 +1,15 @@
 #include "proxy/tls_resume.h"
 
+#include <openssl/crypto.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 struct slot {
     char name[TLS_RESUME_NAME_BYTES]; /* "": free */
-    SSL_SESSION *session;             /* one reference */
-    uint64_t used_at;                 /* of the store's clock */
+    uint8_t *der;                     /* the session; the slot owns it */
+    size_t der_n;
+    uint64_t used_at; /* of the store's clock */
 };
 
 /* Belongs to its context. */
@@ -36,7 +38,7 @@ static void free_store(void *parent, void *at, CRYPTO_EX_DATA *all, int index, l
     if (!store)
         return;
     for (size_t i = 0; i < TLS_RESUME_MAX; i++)
-        SSL_SESSION_free(store->slots[i].session);
+        OPENSSL_clear_free(store->slots[i].der, store->slots[i].der_n);
     pthread_mutex_destroy(&store->lock);
     free(store);
 }
@@ -64,26 +66,34 @@ static struct slot *slot_for_locked(struct store *store, const char *name, bool 
     return oldest;
 }
 
-/* OpenSSL's callback, on the thread of the connection. 1: the reference is ours. */
+/* OpenSSL's callback, on the thread of the connection. 0: we took no reference. */
 static int keep_session(SSL *ssl, SSL_SESSION *session)
 {
     struct store *store = SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), store_index);
     const char *name = SSL_get_ex_data(ssl, name_index);
-    SSL_SESSION *former;
+    uint8_t *der = NULL, *former;
+    size_t former_n;
     bool found;
 
     if (!store || !name || !SSL_SESSION_is_resumable(session))
         return 0;
+    int der_n = i2d_SSL_SESSION(session, &der);
+    if (der_n <= 0 || der_n > TLS_RESUME_BYTES_MAX) {
+        OPENSSL_free(der);
+        return 0;
+    }
     pthread_mutex_lock(&store->lock);
     struct slot *slot = slot_for_locked(store, name, &found);
-    former = slot->session;
-    slot->session = session;
+    former = slot->der;
+    former_n = slot->der_n;
+    slot->der = der;
+    slot->der_n = (size_t)der_n;
     slot->used_at = ++store->clock;
     if (!found)
         memcpy(slot->name, name, strlen(name) + 1);
     pthread_mutex_unlock(&store->lock);
-    SSL_SESSION_free(former);
-    return 1;
+    OPENSSL_clear_free(former, former_n);
+    return 0;
 }
 
 bool tls_resume_init(SSL_CTX *ctx)
@@ -106,12 +116,29 @@ no_store:
     return false;
 }
 
+/* Copies the session of this name to der, which has room for any; its length, 0: none. */
+static size_t copy_session(struct store *store, const char *name, uint8_t *der)
+{
+    size_t n = 0;
+    bool found;
+
+    pthread_mutex_lock(&store->lock);
+    struct slot *slot = slot_for_locked(store, name, &found);
+    if (found) {
+        slot->used_at = ++store->clock;
+        n = slot->der_n;
+        memcpy(der, slot->der, n);
+    }
+    pthread_mutex_unlock(&store->lock);
+    return n;
+}
+
 bool tls_resume_set(SSL *ssl, const char *name)
 {
     struct store *store = SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), store_index);
     char *own_name = strdup(name);
-    SSL_SESSION *session = NULL;
-    bool found;
+    uint8_t der[TLS_RESUME_BYTES_MAX];
+    const uint8_t *at = der;
 
     must(store);
     must(name[0] && strlen(name) < TLS_RESUME_NAME_BYTES);
@@ -119,17 +146,12 @@ bool tls_resume_set(SSL *ssl, const char *name)
         free(own_name);
         return false;
     }
-    pthread_mutex_lock(&store->lock);
-    struct slot *slot = slot_for_locked(store, name, &found);
-    if (found) {
-        slot->used_at = ++store->clock;
-        session = slot->session;
-        SSL_SESSION_up_ref(session); /* an atomic increment */
-    }
-    pthread_mutex_unlock(&store->lock);
+    size_t n = copy_session(store, name, der);
+    SSL_SESSION *session = n > 0 ? d2i_SSL_SESSION(NULL, &at, (long)n) : NULL;
     /* A session that does not fit any more only means a full handshake. */
     if (session)
         (void)SSL_set_session(ssl, session);
     SSL_SESSION_free(session);
+    OPENSSL_cleanse(der, n);
     return true;
 }

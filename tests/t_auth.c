@@ -34,29 +34,37 @@ struct outcome {
 
 static struct wire_msg message_in(const struct buf *b, const struct wire_rule rules[256])
 {
-    struct wire_msg msg;
+    struct wire_msg msg = {.type = 0};
 
     assert_int_equal(wire_next(buf_view(b), rules, 1 << 20, &msg), WIRE_OK);
     assert_true(wire_is_whole(&msg));
     return msg;
 }
 
-static void client_put_first(struct scram_client *scram, const struct client *c, struct buf *out)
+/* One login, seen from the client. */
+struct dialogue {
+    const struct client *client;
+    const char *user;
+    struct scram_client scram;
+    struct outcome o;
+};
+
+static void put_first(struct dialogue *d, struct buf *out)
 {
-    scram->password = c->password;
-    if (c->plus)
+    struct scram_client *scram = &d->scram;
+
+    scram->password = d->client->password;
+    if (d->client->plus)
         scram->binding = binding;
     assert_int_equal(scram_client_first(scram, client_nonce), SCRAM_OK);
-    if (c->drops_plus)
+    if (d->client->drops_plus)
         scram->message[0] = 'y';
-    assert_true(wire_put_sasl_initial(out, c->plus ? SCRAM_MECHANISM_PLUS : SCRAM_MECHANISM,
+    assert_true(wire_put_sasl_initial(out, d->client->plus ? SCRAM_MECHANISM_PLUS : SCRAM_MECHANISM,
                                       view_of(scram->message, scram->message_n)));
 }
 
 /* The client's answer to one authentication request. */
-static void client_answers(const struct client *c, const char *user, struct scram_client *scram,
-                           const struct wire_authentication *asked, struct outcome *o,
-                           struct buf *out)
+static void put_answer(struct dialogue *d, const struct wire_authentication *asked, struct buf *out)
 {
     char secret[SCRAM_MD5_TEXT_BYTES], answer[SCRAM_MD5_TEXT_BYTES];
     struct view mechanisms = asked->data;
@@ -64,65 +72,64 @@ static void client_answers(const struct client *c, const char *user, struct scra
 
     switch (asked->code) {
     case WIRE_AUTH_CLEARTEXT:
-        assert_true(wire_put_password(out, c->password));
+        assert_true(wire_put_password(out, d->client->password));
         break;
     case WIRE_AUTH_MD5:
-        assert_true(scram_md5_secret(c->password, user, secret));
+        assert_true(scram_md5_secret(d->client->password, d->user, secret));
         assert_true(scram_md5_answer(secret, asked->data.at, answer));
         assert_true(wire_put_password(out, answer));
         break;
     case WIRE_AUTH_SASL:
         while (wire_mechanism_next(&mechanisms, &mechanism))
-            o->plus_offered |= strcmp(mechanism, SCRAM_MECHANISM_PLUS) == 0;
-        client_put_first(scram, c, out);
+            d->o.plus_offered |= strcmp(mechanism, SCRAM_MECHANISM_PLUS) == 0;
+        put_first(d, out);
         break;
     case WIRE_AUTH_SASL_CONTINUE:
-        assert_true(asked->data.n < sizeof(o->server_first));
-        memcpy(o->server_first, asked->data.at, asked->data.n);
-        assert_int_equal(scram_client_final(scram, asked->data), SCRAM_OK);
-        assert_true(wire_put_sasl_response(out, view_of(scram->message, scram->message_n)));
+        assert_true(asked->data.n < sizeof(d->o.server_first));
+        memcpy(d->o.server_first, asked->data.at, asked->data.n);
+        assert_int_equal(scram_client_final(&d->scram, asked->data), SCRAM_OK);
+        assert_true(wire_put_sasl_response(out, view_of(d->scram.message, d->scram.message_n)));
         break;
     default:
         fail_msg("asked for %u", asked->code);
     }
 }
 
-static struct outcome login(const struct auth_opts *given, const struct client *c)
+static struct outcome login(const struct auth_opts *given, const struct client *client)
 {
+    struct dialogue d = {.client = client, .user = given->user};
     struct auth_opts opts = *given;
     struct auth *a = malloc(sizeof(*a));
-    struct scram_client scram = {0};
-    struct outcome o = {0};
     struct buf reply = {.max = 4096}, answer = {.max = 1 << 16};
     struct wire_authentication asked;
 
     assert_non_null(a);
     opts.process_key = process_key;
     opts.random = random_bytes;
-    o.verdict = auth_begin(a, &opts, &reply, &o.err);
-    while (o.verdict == AUTH_MORE) {
+    d.o.verdict = auth_begin(a, &opts, &reply, &d.o.err);
+    while (d.o.verdict == AUTH_MORE) {
         struct wire_msg msg = message_in(&reply, wire_from_server);
         assert_true(wire_read_authentication(&msg, &asked));
-        assert_true(o.asked_n < COUNT_OF(o.asked_for));
-        o.asked_for[o.asked_n++] = asked.code;
-        client_answers(c, opts.user, &scram, &asked, &o, &answer);
+        assert_true(d.o.asked_n < COUNT_OF(d.o.asked_for));
+        d.o.asked_for[d.o.asked_n++] = asked.code;
+        put_answer(&d, &asked, &answer);
         buf_free(&reply);
         msg = message_in(&answer, wire_from_client);
-        o.verdict = auth_answer(a, &msg, &reply, &o.err);
+        d.o.verdict = auth_answer(a, &msg, &reply, &d.o.err);
         buf_free(&answer);
     }
-    if (o.verdict == AUTH_OK && buf_used(&reply) > 0) {
+    if (d.o.verdict == AUTH_OK && buf_used(&reply) > 0) {
         struct wire_msg msg = message_in(&reply, wire_from_server);
         assert_true(wire_read_authentication(&msg, &asked));
         assert_int_equal(asked.code, WIRE_AUTH_SASL_FINAL);
-        assert_int_equal(scram_client_verify(&scram, asked.data), SCRAM_OK);
+        assert_int_equal(scram_client_verify(&d.scram, asked.data), SCRAM_OK);
     }
-    o.keys = a->keys;
+    d.o.keys = a->keys;
     auth_end(a);
     assert_int_equal(a->keys.iterations, 0);
     free(a);
     buf_free(&reply);
-    return o;
+    return d.o;
 }
 
 /* "pencil" in the three forms auth_file may have it. */
@@ -307,13 +314,13 @@ static void names_and_secrets_beyond_the_limits_are_unknown(void **state)
 static void channels_are_bound_where_both_can(void **state)
 {
     static const struct {
-        bool has_binding;
         struct client client;
         enum auth_verdict verdict;
+        bool has_binding;
     } cases[] = {
-        {false, {"pencil", false, false}, AUTH_OK},    {true, {"pencil", false, false}, AUTH_OK},
-        {true, {"pencil", true, false}, AUTH_OK},      {true, {"pencil", false, true}, AUTH_FAILED},
-        {false, {"pencil", true, false}, AUTH_FAILED},
+        {{"pencil", false, false}, AUTH_OK, false},    {{"pencil", false, false}, AUTH_OK, true},
+        {{"pencil", true, false}, AUTH_OK, true},      {{"pencil", false, true}, AUTH_FAILED, true},
+        {{"pencil", true, false}, AUTH_FAILED, false},
     };
 
     (void)state;

@@ -84,6 +84,7 @@ static void open_or_fail(struct world *world, const struct config_globals *g)
 
     if (!listen_open(&world->listen, g, &err))
         fail_msg("%s", err.text);
+    must(world->listen);
     assert_true(listen_start(world->listen, &world->worker, take, world));
 }
 
@@ -152,7 +153,7 @@ static void who_comes_by_tcp_is_known(void **state)
     struct world *world = *state;
     struct config_globals g = settings();
     char text[SOCK_ADDRESS_BYTES], expected[64];
-    struct sockaddr_in own;
+    struct sockaddr_in own = {.sin_port = 0};
     socklen_t own_bytes = sizeof(own);
 
     g.listen_addr = "127.0.0.1";

@@ -7,165 +7,15 @@
 
 #include <cmocka.h>
 
-#include <fcntl.h>
-#include <ftw.h>
-#include <openssl/pem.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "proxy/tls.c"
 #include "proxy/tls_ctx.c"
 #include "proxy/tls_resume.c"
-
-/* ---- certificates ------------------------------------------------------------------------- */
-
-static char dir[64];
-
-/* The name of a file in our directory; a few may be in use at once. */
-static const char *file(const char *name)
-{
-    static char paths[8][192];
-    static unsigned next;
-    char *path = paths[next++ % COUNT_OF(paths)];
-
-    (void)snprintf(path, sizeof(paths[0]), "%s/%s", dir, name);
-    return path;
-}
-
-struct identity {
-    X509 *cert;
-    EVP_PKEY *key;
-};
-
-struct recipe {
-    const char *name; /* of the files, and the common name */
-    const char *alt_names;
-    const EVP_MD *hash; /* NULL: the key brings its own */
-    bool is_ed25519, is_ca;
-};
-
-static void add_extension(X509 *cert, int nid, const char *value)
-{
-    X509V3_CTX ctx;
-
-    X509V3_set_ctx_nodb(&ctx);
-    X509V3_set_ctx(&ctx, cert, cert, NULL, NULL, 0);
-    X509_EXTENSION *e = X509V3_EXT_conf_nid(NULL, &ctx, nid, value);
-    assert_non_null(e);
-    assert_int_equal(X509_add_ext(cert, e, -1), 1);
-    X509_EXTENSION_free(e);
-}
-
-static void save(const struct identity *id, const char *name)
-{
-    char path[64];
-
-    (void)snprintf(path, sizeof(path), "%s.crt", name);
-    FILE *f = fopen(file(path), "w");
-    assert_non_null(f);
-    assert_int_equal(PEM_write_X509(f, id->cert), 1);
-    fclose(f);
-    (void)snprintf(path, sizeof(path), "%s.key", name);
-    f = fopen(file(path), "w");
-    assert_non_null(f);
-    assert_int_equal(PEM_write_PrivateKey(f, id->key, NULL, NULL, 0, NULL, NULL), 1);
-    fclose(f);
-}
-
-/* A certificate and its key, signed by ca (NULL: by itself), in NAME.crt and NAME.key. */
-static struct identity make(const struct recipe *r, const struct identity *ca)
-{
-    static long serial;
-    struct identity id = {.cert = X509_new()};
-
-    id.key = r->is_ed25519 ? EVP_PKEY_Q_keygen(NULL, NULL, "ED25519") : EVP_EC_gen("P-256");
-    assert_non_null(id.key);
-    X509_set_version(id.cert, X509_VERSION_3);
-    ASN1_INTEGER_set(X509_get_serialNumber(id.cert), ++serial);
-    X509_gmtime_adj(X509_getm_notBefore(id.cert), -60);
-    X509_gmtime_adj(X509_getm_notAfter(id.cert), 3600);
-    X509_set_pubkey(id.cert, id.key);
-    X509_NAME *name = X509_get_subject_name(id.cert);
-    X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8, (const unsigned char *)r->name, -1, -1,
-                               0);
-    X509_set_issuer_name(id.cert, ca ? X509_get_subject_name(ca->cert) : name);
-    if (r->is_ca)
-        add_extension(id.cert, NID_basic_constraints, "critical,CA:TRUE");
-    if (r->alt_names)
-        add_extension(id.cert, NID_subject_alt_name, r->alt_names);
-    assert_true(X509_sign(id.cert, ca ? ca->key : id.key, r->hash) > 0);
-    save(&id, r->name);
-    return id;
-}
-
-static void drop(struct identity *id)
-{
-    X509_free(id->cert);
-    EVP_PKEY_free(id->key);
-}
-
-static void write_file(const char *name, const char *text)
-{
-    FILE *f = fopen(file(name), "w");
-
-    assert_non_null(f);
-    fputs(text, f);
-    fclose(f);
-}
-
-static int make_files(void **state)
-{
-    (void)state;
-    signal(SIGPIPE, SIG_IGN); /* OpenSSL writes with write() */
-    (void)snprintf(dir, sizeof(dir), "/tmp/t_tls.XXXXXX");
-    assert_non_null(mkdtemp(dir));
-    struct identity ca =
-        make(&(struct recipe){.name = "ca", .hash = EVP_sha256(), .is_ca = true}, NULL);
-    struct identity other =
-        make(&(struct recipe){.name = "other_ca", .hash = EVP_sha256(), .is_ca = true}, NULL);
-    const struct recipe signed_by_ca[] = {
-        {.name = "server",
-         .hash = EVP_sha256(),
-         .alt_names = "DNS:db.example,DNS:*.wild.example,IP:127.0.0.1,IP:::1"},
-        {.name = "sha384", .hash = EVP_sha384()},
-        {.name = "sha1", .hash = EVP_sha1()},
-        {.name = "alice", .hash = EVP_sha256()},
-    };
-    for (size_t i = 0; i < COUNT_OF(signed_by_ca); i++) {
-        struct identity id = make(&signed_by_ca[i], &ca);
-        drop(&id);
-    }
-    struct identity mallory =
-        make(&(struct recipe){.name = "mallory", .hash = EVP_sha256()}, &other);
-    struct identity ed = make(&(struct recipe){.name = "ed25519", .is_ed25519 = true}, NULL);
-    write_file("garbage", "this is no PEM file\n");
-    FILE *f = fopen(file("locked.key"), "w");
-    assert_non_null(f);
-    assert_int_equal(PEM_write_PrivateKey(f, ca.key, EVP_aes_128_cbc(),
-                                          (const unsigned char *)"secret", 6, NULL, NULL),
-                     1);
-    fclose(f);
-    drop(&ca);
-    drop(&other);
-    drop(&mallory);
-    drop(&ed);
-    return 0;
-}
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *where)
-{
-    (void)st, (void)type, (void)where;
-    return remove(path);
-}
-
-static int remove_files(void **state)
-{
-    (void)state;
-    return nftw(dir, remove_one, 4, FTW_DEPTH | FTW_PHYS);
-}
+#include "tests/certificates.h"
 
 /* ---- two ends ----------------------------------------------------------------------------- */
 
@@ -174,8 +24,8 @@ static struct config_globals settings(void)
 {
     static char key[192], cert[192];
 
-    (void)snprintf(key, sizeof(key), "%s", file("server.key"));
-    (void)snprintf(cert, sizeof(cert), "%s", file("server.crt"));
+    (void)snprintf(key, sizeof(key), "%s", certificates_file("server.key"));
+    (void)snprintf(cert, sizeof(cert), "%s", certificates_file("server.crt"));
     return (struct config_globals){
         .client_tls_sslmode = SSLMODE_REQUIRE,
         .client_tls_key_file = key,
@@ -272,13 +122,11 @@ static void pair_close(struct pair *p)
 {
     int accept_fd = SSL_get_fd(p->accept), connect_fd = SSL_get_fd(p->connect);
 
-    /* OpenSSL forgets the session of a connection that ends without a goodbye; net_close() says it
-     * as well. */
+    /* The accepting side forgets the session of a client that ends without a goodbye. Ours may
+     * break off: a session we keep survives that. */
     ERR_clear_error();
     if (p->accepted)
         (void)SSL_shutdown(p->accept);
-    if (p->connected)
-        (void)SSL_shutdown(p->connect);
     SSL_free(p->accept);
     SSL_free(p->connect);
     close(accept_fd);
@@ -437,7 +285,7 @@ static void servers_are_verified_as_sslmode_says(void **state)
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         struct pair p;
         g.server_tls_sslmode = cases[i].mode;
-        g.server_tls_ca_file = cases[i].ca ? file(cases[i].ca) : "";
+        g.server_tls_ca_file = cases[i].ca ? certificates_file(cases[i].ca) : "";
         SSL_CTX *server = server_ctx(&g);
         pair_up(&p, tls_accept_new(client),
                 tls_connect_new(server, cases[i].host, 5432, cases[i].mode));
@@ -460,7 +308,7 @@ static void no_certificate_is_for_a_unix_socket(void **state)
 
     (void)state;
     g.server_tls_sslmode = SSLMODE_VERIFY_FULL;
-    g.server_tls_ca_file = file("ca.crt");
+    g.server_tls_ca_file = certificates_file("ca.crt");
     SSL_CTX *server = server_ctx(&g);
     for (size_t i = 0; i < COUNT_OF(hosts); i++)
         assert_null(tls_connect_new(server, hosts[i], 5432, SSLMODE_VERIFY_FULL));
@@ -474,16 +322,16 @@ static void clients_are_verified_as_sslmode_says(void **state)
 {
     static const struct {
         enum config_sslmode mode;
-        const char *cert;
         bool ok;
+        const char *cert;
         const char *name; /* as we know them afterwards */
     } cases[] = {
-        {SSLMODE_REQUIRE, NULL, true, NULL},
-        {SSLMODE_REQUIRE, "mallory", true, NULL}, /* not even asked for */
-        {SSLMODE_VERIFY_CA, NULL, false, NULL},
-        {SSLMODE_VERIFY_CA, "mallory", false, NULL},
-        {SSLMODE_VERIFY_CA, "alice", true, "alice"},
-        {SSLMODE_VERIFY_FULL, "alice", true, "alice"},
+        {SSLMODE_REQUIRE, true, NULL, NULL},
+        {SSLMODE_REQUIRE, true, "mallory", NULL}, /* not even asked for */
+        {SSLMODE_VERIFY_CA, false, NULL, NULL},
+        {SSLMODE_VERIFY_CA, false, "mallory", NULL},
+        {SSLMODE_VERIFY_CA, true, "alice", "alice"},
+        {SSLMODE_VERIFY_FULL, true, "alice", "alice"},
     };
 
     (void)state;
@@ -492,12 +340,12 @@ static void clients_are_verified_as_sslmode_says(void **state)
         struct pair p;
         char key[64], cert[64], name[64];
         g.client_tls_sslmode = cases[i].mode;
-        g.client_tls_ca_file = file("ca.crt");
+        g.client_tls_ca_file = certificates_file("ca.crt");
         if (cases[i].cert) {
             (void)snprintf(key, sizeof(key), "%s.key", cases[i].cert);
             (void)snprintf(cert, sizeof(cert), "%s.crt", cases[i].cert);
-            g.server_tls_key_file = file(key);
-            g.server_tls_cert_file = file(cert);
+            g.server_tls_key_file = certificates_file(key);
+            g.server_tls_cert_file = certificates_file(cert);
         }
         SSL_CTX *client = client_ctx(&g), *server = server_ctx(&g);
         pair_up(&p, tls_accept_new(client), tls_connect_new(server, "x", 1, SSLMODE_REQUIRE));
@@ -604,8 +452,8 @@ static void the_server_unused_for_longest_is_forgotten(void **state)
     SSL_CTX *client = client_ctx(&g), *server = server_ctx(&g);
 
     (void)state;
-    for (uint16_t port = 1; port <= TLS_RESUME_MAX; port++)
-        assert_false(resumes(client, server, "a", port));
+    for (int port = 1; port <= TLS_RESUME_MAX; port++)
+        assert_false(resumes(client, server, "a", (uint16_t)port));
     assert_true(resumes(client, server, "a", 1)); /* 2 is the oldest now */
     assert_false(resumes(client, server, "a", TLS_RESUME_MAX + 1));
     assert_true(resumes(client, server, "a", 1));
@@ -677,8 +525,8 @@ static void the_end_point_is_the_hash_of_the_certificate(void **state)
         uint8_t hash[EVP_MAX_MD_SIZE];
         (void)snprintf(key, sizeof(key), "%s.key", cases[i].name);
         (void)snprintf(cert, sizeof(cert), "%s.crt", cases[i].name);
-        g.client_tls_key_file = file(key);
-        g.client_tls_cert_file = file(cert);
+        g.client_tls_key_file = certificates_file(key);
+        g.client_tls_cert_file = certificates_file(cert);
         g.client_tls_protocols = g.server_tls_protocols = "all"; /* lets SHA-1 in */
         SSL_CTX *client = client_ctx(&g), *server = server_ctx(&g);
         pair_up(&p, tls_accept_new(client), tls_connect_new(server, "x", 1, SSLMODE_REQUIRE));
@@ -743,7 +591,7 @@ static void wrong_settings_are_named(void **state)
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         struct config_globals g = settings();
         g.client_tls_sslmode = SSLMODE_VERIFY_FULL;
-        g.client_tls_ca_file = file("ca.crt");
+        g.client_tls_ca_file = certificates_file("ca.crt");
         memcpy((char *)&g + cases[i].setting, &cases[i].value, sizeof(cases[i].value));
         assert_client_error(&g, cases[i].part);
     }
@@ -764,8 +612,8 @@ static void wrong_files_are_named(void **state)
     (void)state;
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         struct config_globals g = settings();
-        g.client_tls_cert_file = cases[i].cert[0] ? file(cases[i].cert) : "";
-        g.client_tls_key_file = file(cases[i].key);
+        g.client_tls_cert_file = cases[i].cert[0] ? certificates_file(cases[i].cert) : "";
+        g.client_tls_key_file = certificates_file(cases[i].key);
         assert_client_error(&g, cases[i].part);
     }
 }
@@ -777,7 +625,7 @@ static void wrong_settings_towards_servers_are_named(void **state)
     struct err err;
 
     (void)state;
-    g.server_tls_cert_file = file("alice.crt");
+    g.server_tls_cert_file = certificates_file("alice.crt");
     assert_false(tls_server_ctx(&g, &ctx, &err));
     assert_non_null(strstr(err.text, "server_tls_key_file"));
     g = settings();
@@ -810,6 +658,19 @@ static void key_exchanges_can_be_switched_off(void **state)
     }
 }
 
+static int setup(void **state)
+{
+    (void)state;
+    signal(SIGPIPE, SIG_IGN); /* OpenSSL writes with write() */
+    return certificates_make();
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    return certificates_remove();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -833,5 +694,5 @@ int main(void)
         cmocka_unit_test(key_exchanges_can_be_switched_off),
     };
 
-    return cmocka_run_group_tests(tests, make_files, remove_files);
+    return cmocka_run_group_tests(tests, setup, teardown);
 }
