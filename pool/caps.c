@@ -39,6 +39,31 @@ void caps_give(struct cap *const *caps, uint32_t n)
         cap_give(caps[i]);
 }
 
+void cap_claim(struct cap *c, const void *who, uint64_t now_us)
+{
+    const void *claimant = atomic_load_explicit(&c->claimant, memory_order_relaxed);
+
+    if (claimant != NULL && claimant != who &&
+        now_us < atomic_load_explicit(&c->claim_until_us, memory_order_relaxed))
+        return;
+    atomic_store_explicit(&c->claimant, who, memory_order_relaxed);
+    atomic_store_explicit(&c->claim_until_us, now_us + CAP_CLAIM_US, memory_order_relaxed);
+    atomic_store_explicit(&c->owed, true, memory_order_relaxed);
+}
+
+void cap_unclaim(struct cap *c, const void *who)
+{
+    if (atomic_load_explicit(&c->claimant, memory_order_relaxed) == who)
+        atomic_store_explicit(&c->claimant, NULL, memory_order_relaxed);
+}
+
+bool cap_yield(struct cap *c, const void *who, uint64_t now_us)
+{
+    return cap_max(c) > 0 && cap_used(c) >= cap_max(c) && cap_kept(c, who, now_us) &&
+           atomic_load_explicit(&c->owed, memory_order_relaxed) &&
+           atomic_exchange_explicit(&c->owed, false, memory_order_relaxed);
+}
+
 static inline uint32_t kept(const struct shares_class *c)
 {
     return c->leased_n > c->reserved_n ? c->leased_n : c->reserved_n;

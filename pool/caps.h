@@ -2,7 +2,9 @@
  *
  *   cap     places for server connections: of an upstream, of a database, of a user. A database's
  *           and a user's span upstreams, that is, locks: so a cap is an atomic counter. caps_take()
- *           takes a place in each of a list, or in none.
+ *           takes a place in each of a list, or in none. Who waits long for a place that another
+ *           upstream holds makes a claim: the next place is then kept for him, and one holder who
+ *           sees the claim gives his up.
  *   shares  who leases what within one scope (an upstream; a pool), class by class, under that
  *           upstream's lock. A class below what is reserved for it may always lease; beyond, it
  *           must leave alone what is reserved for the others. O(1): the sum of what is kept (leased
@@ -20,7 +22,14 @@
 struct cap {
     _Atomic uint32_t used_n;
     _Atomic uint32_t max_n; /* 0: no limit. May be lowered below used_n: then nobody is let in */
+    /* the claim; races on it cost a place's detour, never a count */
+    _Atomic(const void *) claimant;
+    _Atomic uint64_t claim_until_us;
+    _Atomic bool owed; /* nobody has given a place up for it yet */
 };
+enum {
+    CAP_CLAIM_US = 250 * US_PER_MS
+}; /* two ticks and a half: whoever still wants it renews it */
 
 static inline uint32_t cap_used(const struct cap *c)
 {
@@ -34,6 +43,20 @@ static inline bool cap_has_room(const struct cap *c)
 {
     return cap_max(c) == 0 || cap_used(c) < cap_max(c);
 }
+/* The next place is kept for somebody else than `who`. */
+static inline bool cap_kept(const struct cap *c, const void *who, uint64_t now_us)
+{
+    const void *claimant = atomic_load_explicit(&c->claimant, memory_order_relaxed);
+
+    return claimant != NULL && claimant != who && cap_max(c) > 0 && cap_used(c) + 1 >= cap_max(c) &&
+           now_us < atomic_load_explicit(&c->claim_until_us, memory_order_relaxed);
+}
+/* Claims the next place, unless somebody else has. */
+void cap_claim(struct cap *c, const void *who, uint64_t now_us);
+/* The claim of `who` is met, or given up. */
+void cap_unclaim(struct cap *c, const void *who);
+/* True, to one holder: somebody else than `who` has a claim, a place is to be given up for it. */
+MUST_USE bool cap_yield(struct cap *c, const void *who, uint64_t now_us);
 MUST_USE bool cap_take(struct cap *c);
 void cap_give(struct cap *c);
 

@@ -245,7 +245,7 @@ static void evict(struct turn *t, struct scope *scope, const struct pool *not_of
 {
     struct pool_server *s = scope->idle_first;
 
-    if (s == NULL || scope->evicting_n >= scope->blocked_n)
+    if (s == NULL || scope->evicting_n >= scope->blocked_n || cap_kept(scope->cap, t->u, t->now_us))
         return;
     must(s->pool != not_of); /* that one it could have had */
     places_idle_remove(s->pool, s);
@@ -273,7 +273,7 @@ static void try_open(struct turn *t, struct lane *l, const struct pool_waiter *w
         places_lane_goto(l, LANE_BLOCKED, SCOPE_UPSTREAM);
         return;
     }
-    uint32_t full = places_take(p);
+    uint32_t full = places_take(t, p);
     if (full < POOL_SCOPES) {
         places_lane_goto(l, LANE_BLOCKED, (uint8_t)full);
         evict(t, p->scopes[full], p);
@@ -415,11 +415,11 @@ static struct lane *next_lane(struct turn *t)
 
 static bool wake_more(struct turn *t, struct pool *p)
 {
-    bool woken = places_wake_scope(t->u, &t->u->scope);
+    bool woken = places_wake_scope(t, &t->u->scope);
 
     if (p != NULL) {
-        woken |= places_wake_scope(t->u, p->scopes[SCOPE_DATABASE]);
-        woken |= places_wake_scope(t->u, p->scopes[SCOPE_USER]);
+        woken |= places_wake_scope(t, p->scopes[SCOPE_DATABASE]);
+        woken |= places_wake_scope(t, p->scopes[SCOPE_USER]);
     }
     woken |= places_wake_stalled(t->u);
     return woken;
@@ -598,19 +598,38 @@ void dispatch_chores(struct turn *t)
     pool_chores(t);
 }
 
+/* Other upstreams may hold the places of a database or a user, under locks that are not ours. */
+static void claim_elsewhere(struct turn *t, const struct scope *scope)
+{
+    if (scope->kind == SCOPE_UPSTREAM || cap_has_room(scope->cap))
+        return;
+    for (uint32_t mask = scope->blocked_mask; mask != 0; mask &= mask - 1) {
+        const struct lane *l = scope->blocked[__builtin_ctz(mask)];
+        if (queue_lane_since(l) + POOL_MOVE_US <= t->now_us)
+            cap_claim(scope->cap, t->u, t->now_us);
+    }
+}
+
 void dispatch_wake_all(struct turn *t)
 {
     struct upstream *u = t->u;
-    struct scope *scope;
+    uint32_t scopes_n = u->blocked_scopes_n;
 
+    if (scopes_n > POOL_SCOPES_WOKEN)
+        scopes_n = POOL_SCOPES_WOKEN;
     /* In turns, so that the bound hits somebody else each time. */
-    for (uint32_t n = 0; n < POOL_SCOPES_WOKEN && n < u->blocked_scopes_n; n++) {
-        if (!turn_has_room(t))
-            return;
-        scope = u->blocked_scopes;
+    for (; scopes_n > 0 && u->blocked_scopes != NULL && turn_has_room(t); scopes_n--) {
+        struct scope *scope = u->blocked_scopes;
         DL_DELETE(u->blocked_scopes, scope);
         DL_APPEND(u->blocked_scopes, scope);
-        while (places_wake_scope(u, scope) && turn_has_room(t))
+        while (turn_has_room(t) && places_wake_scope(t, scope))
             dispatch_run(t, NULL);
+        claim_elsewhere(t, scope);
     }
+}
+
+bool dispatch_claimed_elsewhere(const struct turn *t, const struct pool *p)
+{
+    return cap_yield(p->caps[SCOPE_DATABASE], t->u, t->now_us) ||
+           cap_yield(p->caps[SCOPE_USER], t->u, t->now_us);
 }

@@ -33,6 +33,9 @@ MUST_USE bool dispatch_worn(const struct pool *p, const struct pool_server *s, u
 /* The scope (enum scope_kind) for which the just released server should give its place to another
  * pool, or -1. */
 int dispatch_claimed(struct turn *t, const struct pool *p);
+/* Whether another upstream's pool has waited long for a place of this one's database or user: one
+ * server is to be closed for it. */
+MUST_USE bool dispatch_claimed_elsewhere(const struct turn *t, const struct pool *p);
 /* Whether waiting for this pool is in vain. */
 MUST_USE bool dispatch_hopeless(const struct pool *p, uint8_t class_i, uint64_t now_us);
 

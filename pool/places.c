@@ -137,16 +137,23 @@ void places_set_budget(struct upstream *u)
     }
 }
 
-uint32_t places_take(struct pool *p)
+uint32_t places_take(struct turn *t, struct pool *p)
 {
     /* Innermost last: the upstream's is the one that is contended. */
     static const enum scope_kind order[POOL_SCOPES] = {SCOPE_USER, SCOPE_DATABASE, SCOPE_UPSTREAM};
     struct cap *caps[POOL_SCOPES];
 
-    for (uint32_t i = 0; i < POOL_SCOPES; i++)
+    for (uint32_t i = 0; i < POOL_SCOPES; i++) {
         caps[i] = p->caps[order[i]];
+        if (cap_kept(caps[i], t->u, t->now_us))
+            return order[i];
+    }
     uint32_t full_i = caps_take(caps, POOL_SCOPES);
-    return full_i == POOL_SCOPES ? POOL_SCOPES : order[full_i];
+    if (full_i < POOL_SCOPES)
+        return order[full_i];
+    for (uint32_t i = 0; i < POOL_SCOPES; i++)
+        cap_unclaim(caps[i], t->u);
+    return POOL_SCOPES;
 }
 
 void places_open(struct turn *t, struct pool *p, uint8_t class_i, uint16_t worker)
@@ -329,11 +336,13 @@ void places_wake_pool(struct pool *p)
     }
 }
 
-bool places_wake_scope(struct upstream *u, struct scope *scope)
+bool places_wake_scope(struct turn *t, struct scope *scope)
 {
-    bool evictable = scope->idle_first != NULL && scope->evicting_n < scope->blocked_n;
+    struct upstream *u = t->u;
+    bool evictable = scope->idle_first != NULL && scope->evicting_n < scope->blocked_n &&
+                     !cap_kept(scope->cap, u, t->now_us);
 
-    if (scope->blocked_mask == 0 || !(cap_has_room(scope->cap) || evictable))
+    if (scope->blocked_mask == 0 || !(places_has_room(t, scope) || evictable))
         return false;
     if (scope->kind == SCOPE_UPSTREAM && u->connecting_n >= rights_connecting(u) &&
         !u->probe_wanted)

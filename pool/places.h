@@ -28,7 +28,12 @@ void places_idle_relist(struct pool *p);
 /* The budget as configured, or as a full server has taught us: after a change of either. */
 void places_set_budget(struct upstream *u);
 /* Takes the places, or says which scope has none (POOL_SCOPES: taken). */
-MUST_USE uint32_t places_take(struct pool *p);
+MUST_USE uint32_t places_take(struct turn *t, struct pool *p);
+/* Room for us, not kept for another upstream. */
+static inline bool places_has_room(const struct turn *t, const struct scope *scope)
+{
+    return cap_has_room(scope->cap) && !cap_kept(scope->cap, t->u, t->now_us);
+}
 /* The place is taken: asks the caller to open. class_i CLASSES_MAX: for min_pool_size. */
 void places_open(struct turn *t, struct pool *p, uint8_t class_i, uint16_t worker);
 /* An opening ended, one way or the other. */
@@ -46,9 +51,10 @@ void places_give(struct pool *p);
 void places_lane_goto(struct lane *l, enum lane_state next, uint8_t scope_i);
 /* Something changed in the pool: its lanes may be served. */
 void places_wake_pool(struct pool *p);
-/* True: the scope could serve a lane that is blocked there, and one per class was made ready. */
-MUST_USE bool places_wake_scope(struct upstream *u, struct scope *scope);
-/* The same for lanes whose class had too many openings. */
+/* Where the scope has room, or can make some, one lane of each class that is blocked there may try.
+ * True: some. */
+MUST_USE bool places_wake_scope(struct turn *t, struct scope *scope);
+/* Lanes whose class had too many openings: one of each class that has not any more. True: some. */
 MUST_USE bool places_wake_stalled(struct upstream *u);
 const char *places_lane_state_name(enum lane_state state);
 

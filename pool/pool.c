@@ -191,7 +191,7 @@ void pool_release(struct pool_server *s, const struct pool_observation *obs, uin
     error_breaker_report(&t.u->error_breaker, ERROR_BREAKER_READY, t.u->server_n, now_us);
     dispatch_unlease(&t, s);
     p->used_us = now_us;
-    if (dispatch_worn(p, s, now_us))
+    if (dispatch_worn(p, s, now_us) || dispatch_claimed_elsewhere(&t, p))
         places_close(&t, s, -1);
     else if (t.u->waiting_n == 0)
         places_idle_add(p, s, now_us);

@@ -220,12 +220,23 @@ static void open_least(struct turn *t, struct pool *p)
     if (p->run != POOL_RUNS || (p->clients_all_n == 0 && !p->opts.min_always) ||
         (p->down && t->now_us < p->retry_at_us))
         return;
-    while (p->server_n - p->closing_n < least_n && u->connecting_n < rights_connecting(u) &&
-           turn_has_room(t) && places_take(p) == POOL_SCOPES) {
+    while (p->server_n - p->closing_n < least_n && p->server_n < rights_pool_size(p) &&
+           u->connecting_n < rights_connecting(u) && turn_has_room(t) &&
+           places_take(t, p) == POOL_SCOPES) {
         if (++u->open_worker >= u->worker_n || u->open_worker < u->worker_first_i)
             u->open_worker = u->worker_first_i;
         places_open(t, p, CLASSES_MAX, u->open_worker);
     }
+}
+
+/* The one that is longest idle among the first loop's. */
+static void yield_idle(struct turn *t, struct pool *p)
+{
+    if (!turn_has_room(t) || !dispatch_claimed_elsewhere(t, p))
+        return;
+    struct pool_server *s = p->idle[__builtin_ctzll(p->idle_mask)].last;
+    places_idle_remove(p, s);
+    places_close(t, s, -1);
 }
 
 static bool worn_out(const struct pool *p)
@@ -242,6 +253,8 @@ void pool_sweep(struct upstream *u, uint64_t now_us, struct pool_actions *action
     for (; p != NULL && looked_n < POOL_SWEEP_MAX && turn_has_room(&t); looked_n++) {
         if (p->opts.idle_us > 0 && p->idle_n > 0)
             close_idle(&t, p);
+        if (p->idle_n > 0)
+            yield_idle(&t, p);
         if (worn_out(p))
             dispatch_add_chore(p, POOL_CHORE_CLOSE);
         if (p->opts.min_n > 0)

@@ -254,7 +254,7 @@ static void open_unasked(struct turn *t, struct pool *p)
     struct upstream *u = t->u;
 
     if (p->run != POOL_RUNS || p->opening_n > 0 || p->server_n >= rights_pool_size(p) ||
-        !turn_has_room(t) || places_take(p) != POOL_SCOPES)
+        !turn_has_room(t) || places_take(t, p) != POOL_SCOPES)
         return;
     if (++u->open_worker >= u->worker_n || u->open_worker < u->worker_first_i)
         u->open_worker = u->worker_first_i;

@@ -31,48 +31,69 @@ static uint32_t most(uint32_t a, uint32_t b)
     return a > b ? a : b;
 }
 
-static bool waits_in_lane(const struct sim_client *c)
+/* What the world has, counted in one pass. */
+struct tally_scope {
+    uint32_t by_state[POOL_SERVER_CLOSING + 1], opening_n, clients_n, waiting_n;
+    uint32_t leased_n[CLASSES_MAX], queued_n[CLASSES_MAX];
+    bool present[CLASSES_MAX];
+};
+struct tally {
+    struct tally_scope pools[SIM_POOLS_MAX], upstreams[SIM_UPSTREAMS_MAX];
+};
+
+static void tally_client(struct tally *t, const struct world *w, const struct sim_client *c)
 {
-    return c->state == SIM_CLIENT_WAITING && c->w.queued && !c->w.parked;
+    struct tally_scope *in_pool = &t->pools[c->pool_i];
+    struct tally_scope *in_all = &t->upstreams[world_upstream_i(w, w->pools[c->pool_i]->upstream)];
+
+    in_pool->clients_n++;
+    in_pool->present[c->class_i] = in_all->present[c->class_i] = true;
+    if (c->state != SIM_CLIENT_WAITING || !c->w.queued)
+        return;
+    in_all->waiting_n++;
+    in_all->queued_n[c->w.class_i]++;
+    in_all->present[c->w.class_i] = true;
+    if (c->w.parked)
+        return;
+    in_pool->waiting_n++;
+    in_pool->present[c->w.class_i] = true;
 }
 
-/* A client of the class is logged in to p (NULL: to a pool of u), or waits there. */
-static bool present(const struct world *w, const struct upstream *u, const struct pool *p,
-                    uint8_t class_i)
+static void tally(struct tally *t, const struct world *w)
 {
-    for (uint32_t i = 0; i < w->client_n; i++) {
-        const struct sim_client *c = &w->clients[i];
-        const struct pool *at = w->pools[c->pool_i];
-        if (c->state == SIM_CLIENT_OUT || at->upstream != u || (p != NULL && at != p))
+    memset(t, 0, sizeof(*t));
+    for (uint32_t i = 0; i < w->servers_n; i++) {
+        const struct pool_server *s = &w->servers[i].s;
+        if (!w->servers[i].used || s->pool == NULL)
             continue;
-        bool waits = c->state == SIM_CLIENT_WAITING && c->w.queued && (p == NULL || !c->w.parked) &&
-                     c->w.class_i == class_i;
-        if (c->class_i == class_i || waits)
-            return true;
+        struct tally_scope *in_pool = &t->pools[world_pool_i(w, s->pool)];
+        struct tally_scope *in_all = &t->upstreams[world_upstream_i(w, s->pool->upstream)];
+        in_pool->by_state[s->state]++;
+        in_all->by_state[s->state]++;
+        if (s->state == POOL_SERVER_LEASED) {
+            in_pool->leased_n[s->class_i]++;
+            in_all->leased_n[s->class_i]++;
+        }
     }
-    return false;
-}
-
-static uint32_t leases(const struct world *w, const struct upstream *u, const struct pool *p,
-                       int class_i)
-{
-    uint32_t n = 0;
-
-    for (uint32_t i = 0; i < SIM_SERVERS_MAX; i++) {
-        const struct sim_server *s = &w->servers[i];
-        if (s->used && s->s.state == POOL_SERVER_LEASED && s->s.pool->upstream == u &&
-            (p == NULL || s->s.pool == p) && (class_i < 0 || s->s.class_i == class_i))
-            n++;
+    for (uint32_t i = 0; i < w->client_n; i++)
+        if (w->clients[i].state != SIM_CLIENT_OUT)
+            tally_client(t, w, &w->clients[i]);
+    for (uint32_t i = 0; i < w->letter_n; i++) {
+        if (w->letters[i].kind != SIM_MAIL_OPEN)
+            continue;
+        t->pools[world_pool_i(w, w->letters[i].pool)].opening_n++;
+        t->upstreams[world_upstream_i(w, w->letters[i].pool->upstream)].opening_n++;
     }
-    return n;
 }
 
 struct entitled {
-    uint32_t max_n, reserved_n;
+    uint32_t max_n;
+    uint32_t floor_n;    /* reserved for it while it has clients */
+    uint32_t reserved_n; /* ... and now */
 };
 
-static struct entitled entitled_in_pool(const struct world *w, const struct pool *p,
-                                        uint8_t class_i)
+static struct entitled entitled_in_pool(const struct world *w, const struct tally *t,
+                                        const struct pool *p, uint8_t class_i)
 {
     const struct class_opts *o = &w->classes.at[class_i];
     uint32_t size_n = p->opts.size_n;
@@ -80,16 +101,14 @@ static struct entitled entitled_in_pool(const struct world *w, const struct pool
 
     if (o->max.percent && o->max.n < 100 && size_n > 0)
         e.max_n = (size_n * o->max.n + 99) / 100;
-    if (!present(w, p->upstream, p, class_i))
-        return e;
     uint32_t share_n = o->reserved.percent ? (size_n * o->reserved.n + 99) / 100 : o->reserved.n;
-    e.reserved_n = size_n == 0 ? 1 : most(1, least(share_n, size_n));
-    e.reserved_n = least(e.reserved_n, e.max_n);
+    e.floor_n = least(size_n == 0 ? 1 : most(1, least(share_n, size_n)), e.max_n);
+    e.reserved_n = t->pools[world_pool_i(w, p)].present[class_i] ? e.floor_n : 0;
     return e;
 }
 
-static struct entitled entitled_in_all(const struct world *w, const struct upstream *u,
-                                       uint8_t class_i)
+static struct entitled entitled_in_all(const struct world *w, const struct tally *t,
+                                       const struct upstream *u, uint8_t class_i)
 {
     const struct class_opts *o = &w->classes.at[class_i];
     const struct tier *tier = &u->tiers[class_i];
@@ -100,12 +119,9 @@ static struct entitled entitled_in_all(const struct world *w, const struct upstr
         e.max_n = o->max.n;
     else if (o->max.n < 100 && budget_n > 0)
         e.max_n = (budget_n * o->max.n + 99) / 100;
-    if (present(w, u, NULL, class_i)) {
-        uint32_t share_n =
-            o->reserved.percent ? (budget_n * o->reserved.n + 99) / 100 : o->reserved.n;
-        e.reserved_n = budget_n == 0 ? 1 : most(1, least(share_n, budget_n));
-        e.reserved_n = least(e.reserved_n, e.max_n);
-    }
+    uint32_t share_n = o->reserved.percent ? (budget_n * o->reserved.n + 99) / 100 : o->reserved.n;
+    e.floor_n = least(budget_n == 0 ? 1 : most(1, least(share_n, budget_n)), e.max_n);
+    e.reserved_n = t->upstreams[world_upstream_i(w, u)].present[class_i] ? e.floor_n : 0;
     /* The breakers' word is taken from them: they have tests of their own. */
     if (tier->limited)
         e.max_n = least(e.max_n, u->breaker.classes[tier->breaker_i].ask.limit_n);
@@ -156,21 +172,21 @@ static void check_scope_of_class(struct world *w, const struct shares *s, uint32
         world_fail(w, "class %u leases %u of at most %u", class_i, has_n, all[class_i].max_n);
     for (uint32_t i = 0; i < w->classes.class_n; i++)
         kept_n += most(s->at[i].leased_n, all[i].reserved_n);
-    if (s->whole_n > 0 && has_n > most(1, all[class_i].reserved_n) && kept_n > s->whole_n)
+    if (s->whole_n > 0 && has_n > all[class_i].floor_n && kept_n > s->whole_n)
         world_fail(w, "class %u leases %u, and others' reserves are gone: %llu kept of %u", class_i,
                    has_n, (unsigned long long)kept_n, s->whole_n);
 }
 
 /* Entitlements may fall in the very call that grants, when the last waiter of a class is served:
  * its one place was its own then. For the others, what is reserved afterwards can only be less. */
-static void check_grants(struct world *w)
+static void check_grants(struct world *w, const struct tally *t)
 {
     struct entitled all[CLASSES_MAX];
 
     for (uint32_t i = 0; i < w->upstream_n; i++) {
         const struct upstream *u = w->upstreams[i];
         for (uint32_t c = 0; c < w->classes.class_n; c++)
-            all[c] = entitled_in_all(w, u, (uint8_t)c);
+            all[c] = entitled_in_all(w, t, u, (uint8_t)c);
         for (uint32_t c = 0; c < w->classes.class_n; c++)
             if (u->shares.at[c].leased_n > w->leased_before[i][c])
                 check_scope_of_class(w, &u->shares, c, all);
@@ -178,7 +194,7 @@ static void check_grants(struct world *w)
     for (uint32_t i = 0; i < w->pool_n; i++) {
         const struct pool *p = w->pools[i];
         for (uint32_t c = 0; c < w->classes.class_n; c++)
-            all[c] = entitled_in_pool(w, p, (uint8_t)c);
+            all[c] = entitled_in_pool(w, t, p, (uint8_t)c);
         for (uint32_t c = 0; c < w->classes.class_n; c++)
             if (p->shares.at[c].leased_n > w->pool_leased_before[i][c])
                 check_scope_of_class(w, &p->shares, c, all);
@@ -217,6 +233,8 @@ static void check_floor(struct world *w, const struct pool_action *a)
 
 void check_after_call(struct world *w, const struct pool_actions *actions)
 {
+    bool grants = false;
+
     for (uint32_t i = 0; i < actions->n; i++) {
         const struct pool_action *a = &actions->at[i];
         if (a->act == POOL_OPEN)
@@ -224,93 +242,69 @@ void check_after_call(struct world *w, const struct pool_actions *actions)
         if (a->act == POOL_GRANT)
             check_floor(w, a);
     }
-    if (!w->demoting)
-        check_grants(w);
+    for (uint32_t i = 0; i < actions->n; i++)
+        grants |= actions->at[i].act == POOL_GRANT;
+    if (w->demoting || !(grants || w->granting))
+        return;
+    struct tally t;
+    tally(&t, w);
+    check_grants(w, &t);
 }
 
 /* ---- counts -----------------------------------------------------------------------------------
  */
 
-static uint32_t openings(const struct world *w, const struct pool *p)
+static void check_pool_counts(struct world *w, const struct tally *t, const struct pool *p)
 {
-    uint32_t n = 0;
+    const struct tally_scope *has = &t->pools[world_pool_i(w, p)];
 
-    for (uint32_t i = 0; i < w->letter_n; i++)
-        n += w->letters[i].kind == SIM_MAIL_OPEN && w->letters[i].pool == p;
-    return n;
-}
-
-static void check_pool_counts(struct world *w, const struct pool *p)
-{
-    uint32_t by_state[POOL_SERVER_CLOSING + 1] = {0}, waiting_n = 0, clients_n = 0;
-
-    for (uint32_t i = 0; i < SIM_SERVERS_MAX; i++)
-        if (w->servers[i].used && w->servers[i].s.pool == p)
-            by_state[w->servers[i].s.state]++;
-    for (uint32_t i = 0; i < w->client_n; i++) {
-        if (w->clients[i].state == SIM_CLIENT_OUT || w->pools[w->clients[i].pool_i] != p)
-            continue;
-        clients_n++;
-        waiting_n += waits_in_lane(&w->clients[i]);
-    }
-    uint32_t opening_n = openings(w, p);
-    if (p->opening_n != opening_n || p->idle_n != by_state[POOL_SERVER_IDLE] ||
-        p->shares.leased_n != by_state[POOL_SERVER_LEASED] ||
-        p->closing_n != by_state[POOL_SERVER_CLOSING])
+    if (p->opening_n != has->opening_n || p->idle_n != has->by_state[POOL_SERVER_IDLE] ||
+        p->shares.leased_n != has->by_state[POOL_SERVER_LEASED] ||
+        p->closing_n != has->by_state[POOL_SERVER_CLOSING])
         world_fail(w,
                    "pool %s/%s counts %u opening, %u idle, %u leased, %u closing; has %u %u %u %u",
                    p->database, p->user, p->opening_n, p->idle_n, p->shares.leased_n, p->closing_n,
-                   opening_n, by_state[POOL_SERVER_IDLE], by_state[POOL_SERVER_LEASED],
-                   by_state[POOL_SERVER_CLOSING]);
-    if (p->server_n != opening_n + p->idle_n + p->shares.leased_n + p->closing_n)
+                   has->opening_n, has->by_state[POOL_SERVER_IDLE],
+                   has->by_state[POOL_SERVER_LEASED], has->by_state[POOL_SERVER_CLOSING]);
+    if (p->server_n != p->opening_n + p->idle_n + p->shares.leased_n + p->closing_n)
         world_fail(w, "a pool's %u servers do not add up", p->server_n);
-    if (p->waiting_n != waiting_n || p->clients_all_n != clients_n)
+    if (p->waiting_n != has->waiting_n || p->clients_all_n != has->clients_n)
         world_fail(w, "a pool counts %u waiters, %u clients; has %u, %u", p->waiting_n,
-                   p->clients_all_n, waiting_n, clients_n);
+                   p->clients_all_n, has->waiting_n, has->clients_n);
     uint32_t coming_n = p->opening_min_n;
     for (uint32_t c = 0; c < w->classes.class_n; c++) {
         coming_n += p->shares.at[c].opening_n;
-        if (p->shares.at[c].leased_n != leases(w, p->upstream, p, (int)c))
+        if (p->shares.at[c].leased_n != has->leased_n[c])
             world_fail(w, "leases of class %u in a pool are miscounted", c);
-        struct entitled e = entitled_in_pool(w, p, (uint8_t)c);
+        struct entitled e = entitled_in_pool(w, t, p, (uint8_t)c);
         if (p->shares.at[c].reserved_n != e.reserved_n || p->shares.at[c].max_n != e.max_n)
             world_fail(w, "class %u in pool %s/%s: reserved %u max %u, should be %u %u", c,
                        p->database, p->user, p->shares.at[c].reserved_n, p->shares.at[c].max_n,
                        e.reserved_n, e.max_n);
     }
-    if (coming_n != opening_n)
-        world_fail(w, "%u openings are somebody's, %u are under way", coming_n, opening_n);
+    if (coming_n != p->opening_n)
+        world_fail(w, "%u openings are somebody's, %u are under way", coming_n, p->opening_n);
 }
 
-static void check_upstream_counts(struct world *w, const struct upstream *u)
+static void check_upstream_counts(struct world *w, const struct tally *t, const struct upstream *u)
 {
-    uint32_t server_n = 0, connecting_n = 0, waiting_n = 0, per_class_n[CLASSES_MAX] = {0};
+    const struct tally_scope *has = &t->upstreams[world_upstream_i(w, u)];
+    uint32_t server_n = has->opening_n;
 
-    for (uint32_t i = 0; i < w->pool_n; i++) {
-        if (w->pools[i]->upstream != u)
-            continue;
-        server_n += w->pools[i]->server_n;
-        connecting_n += w->pools[i]->opening_n;
-    }
-    for (uint32_t i = 0; i < w->client_n; i++) {
-        const struct sim_client *c = &w->clients[i];
-        if (c->state != SIM_CLIENT_WAITING || !c->w.queued || c->w.pool->upstream != u)
-            continue;
-        waiting_n++;
-        per_class_n[c->w.class_i]++;
-    }
-    if (u->server_n != server_n || u->connecting_n != connecting_n || u->waiting_n != waiting_n ||
-        cap_used(&u->cap) != server_n)
+    for (uint32_t i = 0; i < COUNT_OF(has->by_state); i++)
+        server_n += has->by_state[i];
+    if (u->server_n != server_n || u->connecting_n != has->opening_n ||
+        u->waiting_n != has->waiting_n || cap_used(&u->cap) != server_n)
         world_fail(w, "upstream counts %u servers, %u connecting, %u waiting; has %u %u %u",
-                   u->server_n, u->connecting_n, u->waiting_n, server_n, connecting_n, waiting_n);
+                   u->server_n, u->connecting_n, u->waiting_n, server_n, has->opening_n,
+                   has->waiting_n);
     for (uint32_t c = 0; c < w->classes.class_n; c++) {
-        struct entitled e = entitled_in_all(w, u, (uint8_t)c);
-        uint32_t leased_n = leases(w, u, NULL, (int)c);
-        if (u->shares.at[c].leased_n != leased_n || u->queues[c].leased_n != leased_n ||
-            u->queues[c].waiting_n != per_class_n[c])
+        struct entitled e = entitled_in_all(w, t, u, (uint8_t)c);
+        if (u->shares.at[c].leased_n != has->leased_n[c] ||
+            u->queues[c].leased_n != has->leased_n[c] || u->queues[c].waiting_n != has->queued_n[c])
             world_fail(w, "class %u: %u and %u leases, %u waiting; has %u, %u", c,
                        u->shares.at[c].leased_n, u->queues[c].leased_n, u->queues[c].waiting_n,
-                       leased_n, per_class_n[c]);
+                       has->leased_n[c], has->queued_n[c]);
         if (u->shares.at[c].reserved_n != e.reserved_n || u->shares.at[c].max_n != e.max_n)
             world_fail(w, "class %u of the upstream: reserved %u max %u, should be %u %u", c,
                        u->shares.at[c].reserved_n, u->shares.at[c].max_n, e.reserved_n, e.max_n);
@@ -339,7 +333,7 @@ static void check_addresses(struct world *w)
         HASH_ITER(hh, w->upstreams[u_i]->addresses, a, next)
         {
             uint32_t admitted_n = 0, parked_n = 0;
-            for (uint32_t i = 0; i < SIM_SERVERS_MAX; i++)
+            for (uint32_t i = 0; i < w->servers_n; i++)
                 admitted_n += w->servers[i].used && w->servers[i].s.addr == a;
             for (uint32_t i = 0; i < w->client_n; i++) {
                 const struct sim_client *c = &w->clients[i];
@@ -441,8 +435,10 @@ static void check_due(struct world *w, const struct upstream *u)
 /* ---- no loss ----------------------------------------------------------------------------------
  */
 
-static bool scope_could(const struct scope *scope)
+static bool scope_could(const struct world *w, const struct upstream *u, const struct scope *scope)
 {
+    if (cap_kept(scope->cap, u, w->now_us))
+        return false; /* for another upstream, which will not wait for ever */
     return cap_has_room(scope->cap) ||
            (scope->idle_first != NULL && scope->evicting_n < scope->blocked_n);
 }
@@ -469,7 +465,7 @@ static void check_not_lost(struct world *w, const struct lane *l)
     if (p->down && (w->now_us < p->retry_at_us || w->ticked != u))
         return;
     for (uint32_t k = 0; k < POOL_SCOPES; k++)
-        if (!scope_could(p->scopes[k]))
+        if (!scope_could(w, u, p->scopes[k]))
             return;
     if (w->upstream_n > 1 && w->ticked != u)
         return;
@@ -489,22 +485,55 @@ static void check_patience(struct world *w)
     }
 }
 
+/* Where nothing fails, a class that has nothing in a pool and waits there gets something within its
+ * floor, and a lease of each class that waits likewise, and the way there; times the pools it
+ * shares its places with. A class
+ * with a limit over all pools is promised no pool in particular: its bound is its deadline. */
+static void check_famine(struct world *w, uint32_t pool_i, uint8_t class_i)
+{
+    const struct pool *p = w->pools[pool_i];
+    uint64_t *since_us = &w->famine_us[pool_i][class_i];
+    const struct sim_climate *k = &w->climate;
+    /* Mail and logins are sometimes twenty times their mean; a place moves by a close and an open,
+     * each by mail, and is noticed by a tick. */
+    uint64_t way_us = 20ull * (2 * k->mail_us + k->login_us) + US_PER_S;
+    uint64_t turn_us = 2ull * k->lease_us + way_us;
+    uint64_t bound_us = w->pool_n * (POOL_FLOOR_WAIT_US + w->classes.class_n * turn_us);
+
+    if (p->lanes[class_i]->waiting_n == 0 || p->shares.at[class_i].leased_n > 0 || p->down ||
+        p->upstream->shares.at[class_i].max_n != CAPS_NO_LIMIT) {
+        *since_us = 0;
+        return;
+    }
+    if (*since_us == 0)
+        *since_us = w->now_us;
+    if (w->now_us - *since_us > bound_us)
+        world_fail(w, "class %u has nothing in %s/%s (lane %s) and waits for %.1f s", class_i,
+                   p->database, p->user, places_lane_state_name(p->lanes[class_i]->state),
+                   (double)(w->now_us - *since_us) / US_PER_S);
+}
+
 /* ---- all --------------------------------------------------------------------------------------
  */
 
 void check_all(struct world *w)
 {
+    struct tally t;
+
+    tally(&t, w);
     for (uint32_t i = 0; i < w->pool_n; i++) {
         const struct pool *p = w->pools[i];
-        check_pool_counts(w, p);
+        check_pool_counts(w, &t, p);
         check_idle_lists(w, p);
         for (uint32_t c = 0; c < w->classes.class_n; c++) {
             check_lane(w, p->lanes[c]);
             check_not_lost(w, p->lanes[c]);
+            if (w->climate.steady)
+                check_famine(w, i, (uint8_t)c);
         }
     }
     for (uint32_t i = 0; i < w->upstream_n; i++) {
-        check_upstream_counts(w, w->upstreams[i]);
+        check_upstream_counts(w, &t, w->upstreams[i]);
         check_leased_list(w, w->upstreams[i]);
         if (w->event_n % 16 == 0)
             check_due(w, w->upstreams[i]);
@@ -526,7 +555,7 @@ void check_rest(struct world *w)
         if (u->scope.blocked_n != 0 || u->scope.evicting_n != 0 || u->scope.closing_n != 0)
             world_fail(w, "at the end the upstream's scope is not empty");
     }
-    for (uint32_t i = 0; i < SIM_SERVERS_MAX; i++)
+    for (uint32_t i = 0; i < w->servers_n; i++)
         if (w->servers[i].used)
             world_fail(w, "at the end a server is left in state %d", w->servers[i].s.state);
 }

@@ -33,10 +33,11 @@ static void print_totals(const struct sim_totals *t)
         printf(" %s %llu", show_refusal_name((enum pool_refusal)i),
                (unsigned long long)t->refused_n[i]);
     printf("\n%llu administered, %llu outages, %llu probes, %llu calls with more to do, "
-           "%llu floors, %llu held back\n",
+           "%llu floors, %llu tripped, %llu steady\n",
            (unsigned long long)t->reloads_n, (unsigned long long)t->outages_n,
            (unsigned long long)t->probes_n, (unsigned long long)t->more_n,
-           (unsigned long long)t->floors_n, (unsigned long long)t->held_n);
+           (unsigned long long)t->floors_n, (unsigned long long)t->held_n,
+           (unsigned long long)t->steady_n);
 }
 
 int main(int argc, char **argv)

@@ -50,6 +50,13 @@ void world_fail(const struct world *w, const char *fmt, ...)
     abort();
 }
 
+uint32_t world_pool_i(const struct world *w, const struct pool *p)
+{
+    struct pool *const *at = atomic_load_explicit(&p->owner, memory_order_relaxed);
+
+    return (uint32_t)(at - w->pools);
+}
+
 int world_upstream_i(const struct world *w, const struct upstream *u)
 {
     for (uint32_t i = 0; i < w->upstream_n; i++)
@@ -296,6 +303,8 @@ static struct sim_server *new_server(struct world *w)
             continue;
         memset(&w->servers[i], 0, sizeof(w->servers[i]));
         w->servers[i].used = true;
+        if (i >= w->servers_n)
+            w->servers_n = i + 1;
         return &w->servers[i];
     }
     world_fail(w, "more servers than any limit allows");
@@ -403,6 +412,7 @@ static void client_ask(struct world *w, struct sim_client *c)
         w->totals.parked_n++;
     switch (verdict) {
     case POOL_GRANTED:
+        w->granting = true;
         if (c->w.queued || c->w.server == NULL)
             world_fail(w, "granted without a server, or still queued");
         granted(w, c, server_of(c->w.server));
@@ -414,6 +424,7 @@ static void client_ask(struct world *w, struct sim_client *c)
         break;
     }
     finish(w, p->upstream, &actions, c->worker);
+    w->granting = false;
 }
 
 static void client_leave_queue(struct world *w, struct sim_client *c)
@@ -518,7 +529,7 @@ static struct pool_opts some_pool_opts(struct world *w)
     struct pool_opts o;
 
     pool_opts_defaults(&o);
-    o.size_n = chance(w, 10) ? 0 : 1 + world_random(w, 10);
+    o.size_n = chance(w, 10) ? 0 : 1 + world_random(w, chance(w, 15) ? 60 : 10);
     o.min_n = chance(w, 70) ? 0 : world_random(w, o.size_n);
     o.min_always = chance(w, 20);
     o.reserve_n = chance(w, 70) ? 0 : 1 + world_random(w, 3);
@@ -537,7 +548,7 @@ static struct upstream_opts some_upstream_opts(struct world *w)
     struct upstream_opts o;
 
     upstream_opts_defaults(&o);
-    o.budget_n = chance(w, 40) ? 0 : 2 + world_random(w, 20);
+    o.budget_n = chance(w, 40) ? 0 : 2 + world_random(w, chance(w, 20) ? 100 : 20);
     o.connecting_n = 1 + world_random(w, 16);
     o.address_max_n = chance(w, 60) ? 0 : 1 + world_random(w, 5);
     return o;
@@ -661,6 +672,7 @@ static void administer(struct world *w)
         set_classes(w);
         break;
     case 6:
+        w->totals.held_n++;
         upstream_trip(u, (uint8_t)world_random(w, w->classes.class_n), w->now_us);
         break;
     default:
@@ -691,6 +703,14 @@ static void some_climate(struct world *w)
         .outage_pct = chance(w, 70) ? 0 : 1,
         .patient = chance(w, 30),
     };
+    if (!chance(w, 5))
+        return;
+    w->climate.steady = w->climate.patient = true;
+    w->climate.gap_us = 10000 + world_random(w, 50000);
+    w->climate.lease_us = 1 + world_random(w, 2 * US_PER_S);
+    w->climate.fail_pct = w->climate.death_pct = w->climate.leave_pct = 0;
+    w->climate.reload_pct = w->climate.outage_pct = 0;
+    w->totals.steady_n++;
 }
 
 static void build(struct world *w)
@@ -734,8 +754,9 @@ static void build(struct world *w)
         o.max_user_n = user_caps[i / 3 % 3];
         w->pools[i] = pool_get(w->registry, &key, &o, &err);
         must(w->pools[i] != NULL);
+        must(pool_set_owner(w->pools[i], &w->pools[i]) == &w->pools[i]);
     }
-    w->client_n = 1 + world_random(w, SIM_CLIENTS_MAX);
+    w->client_n = 1 + world_random(w, chance(w, 10) ? SIM_CLIENTS_MAX : 48);
     for (uint32_t i = 0; i < w->client_n; i++)
         w->clients[i].worker =
             (uint16_t)(w->worker_first_i +
@@ -744,10 +765,10 @@ static void build(struct world *w)
 
 static struct sim_server *some_server(struct world *w)
 {
-    uint32_t from = world_random(w, SIM_SERVERS_MAX);
+    uint32_t from = world_random(w, w->servers_n);
 
-    for (uint32_t i = 0; i < SIM_SERVERS_MAX; i++) {
-        struct sim_server *s = &w->servers[(from + i) % SIM_SERVERS_MAX];
+    for (uint32_t i = 0; i < w->servers_n; i++) {
+        struct sim_server *s = &w->servers[(from + i) % w->servers_n];
         if (s->used)
             return s;
     }
@@ -788,10 +809,19 @@ static void client_event(struct world *w, struct sim_client *c)
     }
 }
 
+/* Preferably one that was given away by a letter that has not come yet. */
+static struct sim_server *some_victim(struct world *w)
+{
+    for (uint32_t i = 0; i < w->letter_n && chance(w, 50); i++)
+        if (w->letters[i].server != NULL)
+            return w->letters[i].server;
+    return some_server(w);
+}
+
 static void event(struct world *w)
 {
     if (chance(w, w->climate.death_pct)) {
-        struct sim_server *s = some_server(w);
+        struct sim_server *s = some_victim(w);
         w->event = "death";
         if (s != NULL)
             server_dies(w, s);
@@ -808,6 +838,17 @@ static void event(struct world *w)
     }
 }
 
+/* In a steady world no lease is longer than twice the mean. */
+static void end_long_leases(struct world *w)
+{
+    for (uint32_t i = 0; i < w->client_n; i++) {
+        struct sim_client *c = &w->clients[i];
+        if (c->state == SIM_CLIENT_HOLDING &&
+            w->now_us - c->server->s.leased_us > 2 * w->climate.lease_us)
+            client_release(w, c);
+    }
+}
+
 static void advance(struct world *w, uint64_t to_us)
 {
     uint64_t next_us = w->now_us / (100 * US_PER_MS) * (100 * US_PER_MS);
@@ -816,6 +857,8 @@ static void advance(struct world *w, uint64_t to_us)
         w->now_us = next_us;
         deliver_due(w);
         tick(w);
+        if (w->climate.steady)
+            end_long_leases(w);
     }
     w->now_us = to_us;
     deliver_due(w);
@@ -915,6 +958,8 @@ void world_run(struct world *w, uint64_t seed, uint32_t events_n)
     tick(w);
     if (w->climate.gap_us > 20000)
         events_n /= 3; /* most of the time would go into ticks */
+    if (w->climate.steady)
+        events_n *= 10; /* famine takes its time */
     for (w->event_n = 0; w->event_n < events_n; w->event_n++) {
         w->event = "time";
         advance(w, w->now_us + some_us(w, w->climate.gap_us));

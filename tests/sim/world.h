@@ -16,8 +16,8 @@ enum {
     SIM_WORKERS_MAX = 4,
     SIM_UPSTREAMS_MAX = 2,
     SIM_POOLS_MAX = 8,
-    SIM_CLIENTS_MAX = 48,
-    SIM_SERVERS_MAX = 1024,
+    SIM_CLIENTS_MAX = 160,
+    SIM_SERVERS_MAX = 2048,
     SIM_LETTERS_MAX = 2048,
     SIM_ADDRESSES = 4,
 };
@@ -70,12 +70,13 @@ struct sim_climate {
     uint32_t reload_pct; /* limits change, pools are paused, killed ... */
     uint32_t outage_pct; /* an outage begins or ends */
     bool patient;        /* nobody has a deadline of his own */
+    bool steady;         /* nothing fails and nobody leaves: then famine has a bound */
 };
 
 struct sim_totals {
     uint64_t events_n, grants_n, moved_n, opened_n, failed_n, closed_n, deaths_n, shells_n, left_n,
         late_mail_n, demoted_n, evicted_n, parked_n, more_n, reloads_n, outages_n, expired_n,
-        floors_n, held_n, probes_n;
+        floors_n, held_n, probes_n, steady_n;
     uint64_t refused_n[POOL_REFUSALS_N];
     uint64_t wait_us_max;
 };
@@ -89,6 +90,7 @@ struct world {
     struct pool_registry *registry;
     uint16_t worker_n, worker_first_i;
     uint32_t upstream_n, pool_n, client_n, letter_n, lease_n;
+    uint32_t servers_n; /* slots ever used */
     struct upstream *upstreams[SIM_UPSTREAMS_MAX];
     uint64_t swept_us;
     const struct upstream *ticked; /* just now */
@@ -97,10 +99,11 @@ struct world {
     struct sim_client clients[SIM_CLIENTS_MAX];
     struct sim_server servers[SIM_SERVERS_MAX];
     struct sim_letter letters[SIM_LETTERS_MAX];
+    uint64_t famine_us[SIM_POOLS_MAX][CLASSES_MAX]; /* steady: waits with nothing since; 0: no */
     /* before the call, for check.c */
     uint32_t leased_before[SIM_UPSTREAMS_MAX][CLASSES_MAX];
     uint32_t pool_leased_before[SIM_POOLS_MAX][CLASSES_MAX];
-    bool demoting;
+    bool demoting, granting;
     uint32_t opened_in_call_n;
     struct sim_totals totals;
 };
@@ -111,6 +114,7 @@ void world_run(struct world *w, uint64_t seed, uint32_t events_n);
 
 uint32_t world_random(struct world *w, uint32_t below);
 _Noreturn void world_fail(const struct world *w, const char *fmt, ...) PRINTF_LIKE(2, 3);
+uint32_t world_pool_i(const struct world *w, const struct pool *p);
 int world_upstream_i(const struct world *w, const struct upstream *u);
 
 #endif
