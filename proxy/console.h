@@ -4,7 +4,10 @@
 #ifndef PROXY_CONSOLE_H
 #define PROXY_CONSOLE_H
 
+#include "breaker/base.h"
+
 struct client;
+struct control;
 struct hub;
 
 /* The client has logged in (AuthenticationOk was sent), lies in h->logins of the control loop with
@@ -15,5 +18,14 @@ void console_open(struct hub *h, struct client *c);
 /* A cancel request for a client of the console: what it waits for is given up; a PAUSE is undone.
  * For clients without a route in the control loop. */
 void console_cancel(struct client *c);
+
+/* Every tick: consoles whose command waits for something that has come about. */
+void console_tick(struct control *k);
+/* The process ends. */
+void console_close_all(struct control *k);
+/* Who uses the console as this client; NULL: nobody. */
+const char *console_user(const struct control *k, uint64_t client_id);
+/* KILL_CLIENT of a client of the console. False: it is none. */
+bool console_kill(struct control *k, uint64_t client_id);
 
 #endif

@@ -33,8 +33,7 @@ struct copyout {
 
 static uint32_t the_copyouts_n; /* the control loop's */
 
-/* ---- in the loop that owns the rows
- * -------------------------------------------------------------- */
+/* ---- in the loop that owns the rows ---------------------------------------------------------- */
 
 static void copy_client(const struct hub *h, const struct client *c, struct copyout_peer *out)
 {
@@ -144,8 +143,7 @@ static void open_at_loop(struct worker *w, struct letter *l)
         worker_post(home, l);
 }
 
-/* ---- in the control loop
- * --------------------------------------------------------------------------- */
+/* ---- in the control loop --------------------------------------------------------------------- */
 
 static void send_off(struct part *p)
 {

@@ -1,29 +1,35 @@
 /* A new configuration for a process that runs: RELOAD, SIGHUP and SET.
  *
- * All of it is made ready first (files, passwords, TLS contexts, classes); only then anything
- * changes. A file with a mistake in it leaves everything as it was, the log tells each one. */
+ * All of it is made ready first (files, passwords, TLS contexts, the log's file); only then
+ * anything changes. A file with a mistake in it leaves everything as it was; the log tells each
+ * one. Control loop. */
 #ifndef PROXY_RELOAD_H
 #define PROXY_RELOAD_H
 
 #include "breaker/base.h"
 #include "pool/class.h"
 
+struct listen;
 struct proxy;
 
-struct reload_opts {
-    const char *const *files;
+struct reload {
+    struct proxy *proxy;
+    struct listen **listen;   /* *listen may be NULL: closed */
+    const char *const *files; /* of the command line */
     size_t files_n;
-    bool quiet; /* of the command line */
+    bool quiet; /* of the command line, like the least verbosity */
     int verbose;
+    /* SET BREAKER, until the next RELOAD; by class */
+    bool breaker_is_set[CLASSES_MAX];
+    enum class_breaker breaker[CLASSES_MAX];
 };
 
-/* Reads the files again, and the log's file is opened anew. False: err is what the console says. */
-MUST_USE bool reload_files(struct proxy *p, const struct reload_opts *opts, struct err *err);
-/* SET key = value. The next reload_files() forgets it. */
-MUST_USE bool reload_set(struct proxy *p, const struct reload_opts *opts, const char *key,
-                         const char *value, struct err *err);
-/* SET BREAKER class mode, likewise. */
-MUST_USE bool reload_set_breaker(struct proxy *p, const char *class_name, enum class_breaker mode,
+/* Reads the files again. False: err is what the console says. */
+MUST_USE bool reload_files(struct reload *r, struct err *err);
+/* SET key = value. */
+MUST_USE bool reload_set(struct reload *r, const char *key, const char *value, struct err *err);
+/* SET BREAKER class mode. */
+MUST_USE bool reload_set_breaker(struct reload *r, const char *class_name, const char *mode,
                                  struct err *err);
 
 #endif

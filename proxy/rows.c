@@ -18,8 +18,7 @@
 #include "proxy/server.h"
 #include "proxy/version.h"
 
-/* ---- VERSION, STATE, CONFIG
- * ---------------------------------------------------------------------- */
+/* ---- VERSION, STATE, CONFIG ------------------------------------------------------------------ */
 
 struct pair_row {
     const char *key, *value;
@@ -83,8 +82,7 @@ static void fill_config(const struct rows_from *from, struct rows *out)
     }
 }
 
-/* ---- LISTS, MEM
- * ---------------------------------------------------------------------------------- */
+/* ---- LISTS, MEM ------------------------------------------------------------------------------ */
 
 struct list_row {
     const char *list;
@@ -180,8 +178,7 @@ static void fill_memory(const struct rows_from *from, struct rows *out)
     put_memory(out, "prepared_statements", sizeof(struct prep_stmt), prep_statements_n());
 }
 
-/* ---- PEERS, DNS
- * ---------------------------------------------------------------------------------- */
+/* ---- PEERS, DNS ------------------------------------------------------------------------------ */
 
 struct config_peer_row {
     uint32_t peer_id;
@@ -243,8 +240,7 @@ static void fill_dns(const struct rows_from *from, struct rows *out)
     dns_rows(from->proxy->dns, put_dns, out);
 }
 
-/* ---- the catalogue
- * --------------------------------------------------------------------------------- */
+/* ---- the catalogue --------------------------------------------------------------------------- */
 
 const struct rows_show rows_shows[] = {
     {"HELP", ROWS_HELP, NULL, NULL},

@@ -46,11 +46,10 @@ const struct rows_show *rows_find(const char *name);
 extern const struct rows_show rows_shows[];
 extern const size_t rows_shows_n;
 
-/* One row of CLIENTS, SERVERS or SOCKETS. console_user: of a client without a route. False: not
- * wanted (ACTIVE_SOCKETS). */
-MUST_USE bool rows_put_peer(const struct rows_from *from, const struct rows_show *show,
-                            const struct copyout_peer *peer, const char *console_user,
-                            struct rows *out);
+/* One row of CLIENTS, SERVERS or SOCKETS; none where ACTIVE_SOCKETS does not want it.
+ * console_user: of a client without a route. */
+void rows_put_peer(const struct rows_from *from, const struct rows_show *show,
+                   const struct copyout_peer *peer, const char *console_user, struct rows *out);
 /* Whether the server is to be replaced (RECONNECT). */
 bool rows_server_is_old(struct proxy *p, const struct copyout_peer *server);
 
@@ -63,8 +62,7 @@ struct rows_upstream {
 };
 struct rows_upstream *rows_upstreams_copy(struct pool_registry *registry, size_t *n);
 
-/* ---- the larger tables and their rows
- * ------------------------------------------------------------ */
+/* ---- the larger tables and their rows -------------------------------------------------------- */
 
 extern const struct table rows_pools_table, rows_databases_table, rows_users_table;
 void rows_fill_pools(const struct rows_from *from, struct rows *out);

@@ -48,8 +48,7 @@ static const struct class_table *classes_of(const struct rows_from *from)
     return from->proxy->hubs[0]->config->classes;
 }
 
-/* ---- CLASSES
- * ------------------------------------------------------------------------------------- */
+/* ---- CLASSES --------------------------------------------------------------------------------- */
 
 enum { SHARE_BYTES = 16 };
 
@@ -201,8 +200,7 @@ void rows_fill_classes(const struct rows_from *from, struct rows *out)
     free(upstreams);
 }
 
-/* ---- BREAKERS
- * ------------------------------------------------------------------------------------ */
+/* ---- BREAKERS -------------------------------------------------------------------------------- */
 
 struct breaker_row {
     const char *host;
@@ -312,8 +310,7 @@ void rows_fill_breakers(const struct rows_from *from, struct rows *out)
     free(upstreams);
 }
 
-/* ---- UPSTREAMS
- * ----------------------------------------------------------------------------------- */
+/* ---- UPSTREAMS ------------------------------------------------------------------------------- */
 
 struct upstream_row {
     const char *host;
@@ -456,8 +453,7 @@ void rows_fill_upstreams(const struct rows_from *from, struct rows *out)
     free(upstreams);
 }
 
-/* ---- ENDS
- * ---------------------------------------------------------------------------------------- */
+/* ---- ENDS ------------------------------------------------------------------------------------ */
 
 struct end_count_row {
     const char *class, *reason, *who;
@@ -498,8 +494,7 @@ void rows_fill_ends(const struct rows_from *from, struct rows *out)
     }
 }
 
-/* ---- REFUSALS
- * ------------------------------------------------------------------------------------ */
+/* ---- REFUSALS -------------------------------------------------------------------------------- */
 
 struct refusal_row {
     const char *host;

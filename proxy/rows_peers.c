@@ -137,12 +137,12 @@ static bool is_at_work(const struct copyout_peer *p)
     return strcmp(p->state, "idle") != 0;
 }
 
-bool rows_put_peer(const struct rows_from *from, const struct rows_show *show,
+void rows_put_peer(const struct rows_from *from, const struct rows_show *show,
                    const struct copyout_peer *peer, const char *console_user, struct rows *out)
 {
     const struct class_table *classes = from->proxy->hubs[0]->config->classes;
     if (show->source == ROWS_ACTIVE_SOCKETS && !is_at_work(peer))
-        return false;
+        return;
     struct peer_row *row = rows_add(out, show->table);
     row->type = peer->is_client ? "C" : "S";
     row->user = peer->route ? peer->route->user : console_user;
@@ -169,5 +169,4 @@ bool rows_put_peer(const struct rows_from *from, const struct rows_show *show,
     row->class =
         peer->route && peer->class_i < classes->class_n ? classes->at[peer->class_i].name : NULL;
     row->worker = peer->worker;
-    return true;
 }

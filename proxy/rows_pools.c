@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "config/users.h"
+#include "proxy/census.h"
 #include "proxy/gates.h"
 #include "proxy/route.h"
 
@@ -59,8 +60,7 @@ static const char *balance_name(const struct config_database *db)
     return db->load_balance_hosts == LOAD_BALANCE_DISABLE ? "disable" : "round-robin";
 }
 
-/* ---- POOLS
- * --------------------------------------------------------------------------------------- */
+/* ---- POOLS ----------------------------------------------------------------------------------- */
 
 struct pool_row {
     const char *database, *user;
@@ -195,11 +195,10 @@ void rows_fill_pools(const struct rows_from *from, struct rows *out)
 /* ---- who uses how much --------------------------------------------------------------------------
  */
 
-/* Sums over the pools of one database, or user. */
+/* Servers of all pools of one database, or user. */
 struct usage {
     const char *name;
-    uint32_t clients_n, servers_n;
-    const struct pool_stats *pool; /* one of them */
+    uint32_t servers_n;
     UT_hash_handle hh;
 };
 
@@ -230,8 +229,7 @@ static void usage_free(struct usage **all)
     }
 }
 
-/* ---- DATABASES
- * ----------------------------------------------------------------------------------- */
+/* ---- DATABASES ------------------------------------------------------------------------------- */
 
 struct database_row {
     const char *name, *host;
@@ -295,7 +293,7 @@ static void fill_database(const struct rows_from *from, const struct config_data
     row->max_connections = shown(set.max_db_connections);
     row->max_client_connections = shown(set.max_db_client_connections);
     row->current_connections = used ? used->servers_n : 0;
-    row->current_client_connections = used ? used->clients_n : 0;
+    row->current_client_connections = census_n(CENSUS_DATABASE, name);
     row->paused = gate.paused;
     row->disabled = gate.disabled;
 }
@@ -307,9 +305,7 @@ static struct usage *usage_by_database(struct pool_stats *pools, size_t n)
         struct usage *u = usage_of(&all, pools[i].database);
         if (!u)
             break;
-        u->clients_n += pools[i].clients_n;
         u->servers_n = pools[i].db_used_n; /* one counter for all its pools */
-        u->pool = &pools[i];
     }
     return all;
 }
@@ -341,8 +337,7 @@ void rows_fill_databases(const struct rows_from *from, struct rows *out)
     free(pools);
 }
 
-/* ---- USERS
- * --------------------------------------------------------------------------------------- */
+/* ---- USERS ----------------------------------------------------------------------------------- */
 
 struct user_row {
     const char *name;
@@ -384,7 +379,7 @@ static void fill_user(const struct rows_from *from, const struct usage *u, struc
     row->max_user_connections = shown(set.max_user_connections);
     row->max_user_client_connections = shown(set.max_user_client_connections);
     row->current_connections = u->servers_n;
-    row->current_client_connections = u->clients_n;
+    row->current_client_connections = census_n(CENSUS_USER, u->name);
 }
 
 /* Every name there is, with what its pools use. */
@@ -402,7 +397,6 @@ static struct usage *usage_by_user(const struct config *cfg, const struct pool_s
         fits = u != NULL;
         if (!fits)
             break;
-        u->clients_n += pools[i].clients_n;
         u->servers_n = pools[i].user_used_n; /* one counter for all its pools */
     }
     return all;

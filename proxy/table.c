@@ -247,8 +247,7 @@ bool table_put_row(struct buf *b, const struct table *t, const void *row, struct
     return end_message(b, start, fits);
 }
 
-/* ---- Prometheus
- * ---------------------------------------------------------------------------------- */
+/* ---- Prometheus ------------------------------------------------------------------------------ */
 
 bool table_putf(struct buf *b, const char *fmt, ...)
 {
@@ -369,8 +368,7 @@ bool table_put_metrics(struct buf *b, const struct table *t, const struct rows *
     return fits;
 }
 
-/* ---- JSON
- * ---------------------------------------------------------------------------------------- */
+/* ---- JSON ------------------------------------------------------------------------------------ */
 
 static bool put_json_text(struct buf *b, const char *text)
 {

@@ -62,7 +62,7 @@ struct table_formats {
     uint64_t binary;
 };
 
-/* ---- SHOW. All: false when the buffer's limit is reached; nothing was put then. ---- */
+/* ---- SHOW. All: false when the buffer's limit is reached; nothing was put then. -------------- */
 
 /* RowDescription. */
 MUST_USE bool table_put_columns(struct buf *b, const struct table *t, struct table_formats f);
@@ -70,7 +70,7 @@ MUST_USE bool table_put_columns(struct buf *b, const struct table *t, struct tab
 MUST_USE bool table_put_row(struct buf *b, const struct table *t, const void *row,
                             struct table_formats f);
 
-/* ---- Prometheus' text format, 0.0.4 ---- */
+/* ---- Prometheus' text format, 0.0.4 ---------------------------------------------------------- */
 
 /* HELP, TYPE and a sample of each row, for each gauge and counter of the table. */
 MUST_USE bool table_put_metrics(struct buf *b, const struct table *t, const struct rows *rows);
@@ -82,7 +82,7 @@ MUST_USE bool table_put_label(struct buf *b, const char *text);
 /* Text like printf's, no NUL. False also when it is longer than a line of ours may be. */
 MUST_USE bool table_putf(struct buf *b, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
-/* ---- JSON: an array of objects ---- */
+/* ---- JSON: an array of objects --------------------------------------------------------------- */
 
 MUST_USE bool table_put_json(struct buf *b, const struct table *t, const struct rows *rows);
 
