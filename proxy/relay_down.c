@@ -1,9 +1,12 @@
+/* From server to client: see relay.h. An answer belongs to the head of server->owed; what it means
+ * for the server (settings, errors, the end of a transaction) is noted as it passes. */
+#include "proxy/relay.h"
+
 #include <stdio.h>
 #include <string.h>
 
 #include "pool/pool.h"
 #include "proxy/gather.h"
-#include "proxy/relay.h"
 #include "proxy/route.h"
 #include "proxy/vars.h"
 

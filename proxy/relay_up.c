@@ -1,9 +1,12 @@
+/* From client to server: see relay.h. What each message will have the server answer goes into
+ * server->owed; what it may leave behind there is noted as it passes. */
+#include "proxy/relay.h"
+
 #include <stdio.h>
 #include <string.h>
 
 #include "pool/pool.h"
 #include "proxy/gather.h"
-#include "proxy/relay.h"
 #include "proxy/route.h"
 
 /* One call's working state. */
