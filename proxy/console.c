@@ -50,8 +50,8 @@ void console_end(struct console *s, enum end_reason why)
 bool console_fits(struct console *s, bool fits)
 {
     if (!fits && !s->gone) {
-        log_warning("console of %s: an answer is larger than %d MiB, or memory is short", s->user,
-                    CONSOLE_OUT_MAX >> 20);
+        log_warning("console of %s: an answer is larger than %d MiB, or memory is short",
+                    s->client->login->user, CONSOLE_OUT_MAX >> 20);
         console_end(s, END_MEMORY);
     }
     return fits && !s->gone;
@@ -176,7 +176,6 @@ static void admit(struct hub *h, struct client *c)
     h->clients_n++;
     c->logged_in = true;
     client_goto(c, CLIENT_IDLE);
-    hello_free(c);
 }
 
 void console_open(struct hub *h, struct client *c)
@@ -197,13 +196,12 @@ void console_open(struct hub *h, struct client *c)
     s->is_admin = rights == RIGHTS_ADMIN;
     s->in.max = CONSOLE_IN_MAX;
     s->out.max = CONSOLE_OUT_MAX;
-    memcpy(s->user, c->login->user, sizeof s->user);
     s->control->samples.console.client_login_count++;
     DL_APPEND(s->control->consoles, s);
     if (h->config->globals.log_connections) {
         char name[CLIENT_NAME_BYTES];
         log_info("C-%#llx: %s login attempt: db=%s user=%s tls=%s", (unsigned long long)c->id,
-                 client_name(c, name, sizeof name), c->login->database, s->user,
+                 client_name(c, name, sizeof name), c->login->database, c->login->user,
                  c->secure ? "yes" : "no");
     }
     admit(h, c);
@@ -254,7 +252,7 @@ void console_close_all(struct control *k)
 const char *console_user(const struct control *k, uint64_t client_id)
 {
     const struct console *s = console_of(k, client_id);
-    return s ? s->user : NULL;
+    return s ? s->client->login->user : NULL;
 }
 
 bool console_kill(struct control *k, uint64_t client_id)

@@ -12,7 +12,7 @@ struct hub;
 
 /* The client has logged in (AuthenticationOk was sent), lies in h->logins of the control loop with
  * its struct client_login, and its connection is attached to no loop. The console admits it (moves
- * it to h->clients, state IDLE, no route, login freed) or refuses it; from then on its bytes are
+ * it to h->clients, state IDLE, no route, login kept) or refuses it; from then on its bytes are
  * the console's, and it ends by session_end(). */
 void console_open(struct hub *h, struct client *c);
 /* A cancel request for a client of the console: what it waits for is given up; a PAUSE is undone.

@@ -35,8 +35,7 @@ struct console_named {
 struct console {
     struct console *prev, *next; /* control's list */
     struct control *control;
-    struct client *client; /* ends with the console, not before */
-    char user[CONFIG_USER_NAME_MAX + 1];
+    struct client *client; /* ends with the console, not before; keeps its struct client_login */
     bool is_admin;
     bool gone;
     struct letter burial;

@@ -4,6 +4,7 @@
 #include <utlist.h>
 
 #include "proxy/census.h"
+#include "proxy/console.h"
 #include "proxy/log.h"
 #include "proxy/refusal.h"
 #include "proxy/vars.h"
@@ -86,8 +87,10 @@ static void leave(struct client *c)
         route_leave(&c->route);
     census_leave(&c->of_database);
     census_leave(&c->of_user);
-    atomic_fetch_sub_explicit(&h->proxy->clients_n, 1, memory_order_relaxed);
-    atomic_fetch_sub_explicit(&h->load, 1, memory_order_relaxed);
+    if (h->worker->index > 0) { /* the console's were counted out when they went there */
+        atomic_fetch_sub_explicit(&h->proxy->clients_n, 1, memory_order_relaxed);
+        atomic_fetch_sub_explicit(&h->load, 1, memory_order_relaxed);
+    }
     c->burial.open = bury;
     worker_defer(h->worker, &c->burial);
 }
@@ -388,6 +391,10 @@ bool session_cancel(struct client *c, struct letter *done)
     struct pool_actions actions;
     if (c->gone)
         return false;
+    if (c->hub->worker->index == 0) {
+        console_cancel(c);
+        return false;
+    }
     if (c->state == CLIENT_LINKED && owed_n(&c->server->owed)) {
         cancel_send(c->server, done);
         return true;
