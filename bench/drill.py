@@ -246,7 +246,8 @@ def write_arm_csv(result, out):
         after = samples[min(second + 1, len(samples) - 1)]
         dumped = max(0, after["dump_bytes"] - samples[second]["dump_bytes"])
         bulk.append((copied + dumped) / 1e6)
-        lines.append({**row, "bulk_mb_s": f"{bulk[-1]:.1f}", "breakers": after["breakers"]})
+        lines.append({**row, "bulk_mb_s": f"{bulk[-1]:.1f}", "dump_mb_s": f"{dumped / 1e6:.1f}",
+                      "breakers": after["breakers"]})
     with open(out / f"{arm}.csv", "w", newline="", encoding="utf-8") as f:
         writer = csv.DictWriter(f, lines[0].keys())
         writer.writeheader()
@@ -254,6 +255,7 @@ def write_arm_csv(result, out):
     for part in ("users", "copy"):
         (out / f"{arm}-{part}.csv").unlink()
     result["bulk_mb_s"] = sum(bulk) / SECONDS["storm"]
+    result["dump_mb"] = samples[-1]["dump_bytes"] / 1e6
 
 
 def served(result, phase):
@@ -272,8 +274,9 @@ def summary_rows(results):
                    "max_ms": span["max_ms"],
                    "bulk_mb_s": f"{result['bulk_mb_s']:.1f}" if phase == "storm" else "",
                    "copies": result["copied"]["served"] if phase == "storm" else "",
-                   "dumps": f"{result['dumps_done']}+{result['dumps_failed']}"
-                            if phase == "storm" else "",
+                   "dumps": f"{result['dumps_done']}" if phase == "storm" else "",
+                   "dumps_failed": f"{result['dumps_failed']}" if phase == "storm" else "",
+                   "dump_mb": f"{result['dump_mb']:.0f}" if phase == "storm" else "",
                    "errors": " ".join(f"{k}:{v}" for k, v in span["errors"].items())}
 
 

@@ -50,7 +50,7 @@ def recovery_s(rates, healthy_s, wanted):
     window = int(1 / BIN_S)
     for i in range(int(healthy_s / BIN_S), len(rates) - window + 1):
         if sum(rates[i:i + window]) / window >= wanted:
-            return i * BIN_S - healthy_s
+            return max(0.0, i * BIN_S - healthy_s)
     return None
 
 
