@@ -387,7 +387,7 @@ class Weir:
         params = {"user": "postgres", "dbname": "postgres", **params}
         host = self.dir if unix else "127.0.0.1"
         return psycopg.conninfo.make_conninfo(host=str(host), port=self.port,
-                                              **{"connect_timeout": 20, **params})
+                                              **{"connect_timeout": 10, **params})
 
     def connect(self, unix=False, autocommit=True, prepare_threshold=None, **params):
         """A psycopg client; closed at the end of the case if the case does not. Prepares no
