@@ -273,6 +273,8 @@ static void authenticate(struct client *c)
         .binding = c->net.ssl && tls_end_point(c->net.ssl, true, &binding) ? &binding : NULL,
         .process_key = c->hub->proxy->secret,
         .scram_iterations = (uint32_t)g->scram_iterations,
+        .unknown_as_scram =
+            cfg->auth->entries_n && users_kind_of(cfg->auth->entries[0].secret) == USERS_SCRAM,
         .random = random};
     if (is_owner(c) && !opts.secret)
         opts.secret = "";

@@ -255,7 +255,8 @@ static void query(struct up *u, const struct wire_msg *m, const struct wire_text
     sql_scan(q->text, q->text_n, q->cut, &info);
     statement_begins(u, info.fingerprint, info.flags);
     note_flags(u, info.flags);
-    u->s->unnamed_of = 0; /* a simple query destroys it */
+    u->s->unnamed_of = 0;   /* a simple query destroys it */
+    u->s->unsynced = false; /* and its ReadyForQuery answers for what came before */
     bool renamed = query_renamed(u, &info);
     owe(u, OWED_QUERY, OWED_PASS, 0, 0);
     if (!renamed)
@@ -354,6 +355,7 @@ static bool handle(struct up *u, const struct wire_msg *m)
         return true;
     case 'F':
         statement_begins(u, 0, SQL_WRITE | SQL_DO);
+        u->s->unsynced = false;
         note_flags(u, SQL_DO); /* any function may have been called */
         owe(u, OWED_CALL, OWED_PASS, 0, 0);
         pass(u, m);

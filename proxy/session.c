@@ -248,11 +248,32 @@ static bool preparation(struct client *c, struct server *s, struct buf *sql)
     return true;
 }
 
+/* Statements beyond max_prepared_statements leave the server between two transactions, when no
+ * portal can depend on them. False: the server is lost. */
+static bool evict(struct client *c, struct server *s)
+{
+    uint32_t max_n = (uint32_t)c->hub->config->globals.max_prepared_statements;
+    struct buf b = {.max = SERVER_PART_BYTES_MAX};
+    char name[PREP_NAME_BYTES];
+    while (prep_cache_evict(&s->prep, max_n, name)) {
+        struct owed_entry e = {.kind = OWED_CLOSE, .to = OWED_SKIP};
+        if (!wire_put_target(&b, 'C', 'S', name) || !owed_push(&s->owed, e)) {
+            buf_free(&b);
+            return false;
+        }
+        s->unsynced = true;
+    }
+    return !buf_used(&b) || net_send_buf(&s->net, &b) != NET_ERROR;
+}
+
 static void linked(struct client *c, struct server *s)
 {
     server_goto(s, SERVER_LINKED);
     client_goto(c, CLIENT_LINKED);
-    flow_go_on(c);
+    if (c->renames && !evict(c, s))
+        session_server_lost(s, NULL);
+    else
+        flow_go_on(c);
 }
 
 void session_prepared(struct client *c, struct server *s)
