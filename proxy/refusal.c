@@ -28,11 +28,17 @@ static void because_shed(const struct client *c, struct text *t, uint64_t now_us
     snprintf(t->message, sizeof t->message,
              "pgweir: class \"%s\" is being shed on server \"%s:%u\"",
              c->hub->config->classes->at[c->waiter.class_i].name, stats.host, stats.port);
-    snprintf(t->detail, sizeof t->detail,
-             "Latency breaker %s for %llu s: %s. The protected classes' latency is %.1f times what "
-             "is tolerated.",
-             breaker_state_name(stats.breaker), (unsigned long long)open_s, stats.breaker_why,
-             stats.pressure.p);
+    if (stats.breaker == BREAKER_CLOSED)
+        snprintf(
+            t->detail, sizeof t->detail,
+            "Few of its statements may begin at a time, as they cannot be slowed once they run.");
+    else
+        snprintf(
+            t->detail, sizeof t->detail,
+            "Latency breaker %s for %llu s: %s. The protected classes' latency is at %.1f times "
+            "what is tolerated.",
+            breaker_state_name(stats.breaker), (unsigned long long)open_s, stats.breaker_why,
+            stats.pressure.p);
     snprintf(t->hint, sizeof t->hint, "retry_after=%llus. Admin: SHOW BREAKERS",
              (unsigned long long)retry_s);
 }
