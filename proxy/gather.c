@@ -21,14 +21,14 @@ static void send_all(struct gather *g)
 
 static void add(struct gather *g, const uint8_t *at, uint32_t own_at, size_t n)
 {
-    if (g->n == NET_PIECES_MAX) {
-        must(at); /* own bytes are sent by their own add, see gather_own() */
-        send_all(g);
-    }
+    must(g->n < NET_PIECES_MAX);
     g->pieces[g->n].at = at;
     g->pieces[g->n].own_at = own_at;
     g->pieces[g->n++].bytes = n;
     g->bytes_n += n;
+    /* Now, not before the next one: that may be own bytes, which sending would free. */
+    if (g->n == NET_PIECES_MAX)
+        send_all(g);
 }
 
 void gather_pass(struct gather *g, const uint8_t *at, size_t n)
@@ -50,8 +50,6 @@ void gather_own(struct gather *g, uint32_t own_before)
     if (!g->to || !n)
         return;
     add(g, NULL, own_before, n);
-    if (g->n == NET_PIECES_MAX)
-        send_all(g);
 }
 
 enum net_verdict gather_end(struct gather *g)
