@@ -19,11 +19,11 @@ LAYERS = ["breaker", "pool", "config", "proxy", "bench", "tests"]  # each may in
 # Inside proxy/: the rank of a file by its stem, or else by the first word of it. It includes files
 # of its own rank or a lower one.
 RANKS = [
-    "ends log buf view wire sql scram stats vars version",
+    "ends log buf view wire sql scram stats vars version hash",
     "worker sock net tls dns",
-    "client auth server prep relay gather owed route refusal hub listen_peer",
-    "flow session hello grant drain cancel sweep hubs gates control console admin status table listen "
-    "probe reload main",
+    "client auth server prep relay gather owed route refusal hub listen_peer census gates stream",
+    "flow session hello grant drain cancel sweep hubs control console admin status table command "
+    "copyout metrics notify rows samples listen probe reload main",
 ]
 TOP_LEVEL = {"proxy", "pool", "breaker", "config", "bench", "tests", "Makefile", "README.md",
              "LICENSE"}
@@ -252,7 +252,9 @@ def tidy_one(name, cache, salt):
     kept = [line for line in said if not lost_in_a_container(line)]
     if not kept and (said or done.returncode == 0):
         stamp.touch()
-    return kept or ([] if said or done.returncode == 0 else [f"{name}: error: {done.stderr[-300:]}"])
+    if not said and done.returncode:
+        return [f"{name}: error: {done.stderr[-300:]}"]
+    return kept
 
 
 def lost_in_a_container(finding):

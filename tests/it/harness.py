@@ -108,9 +108,11 @@ def refused(function, sqlstate=None, text=None):
     return said
 
 
-def free_port():
+def free_port(but=None):
     with socket.socket() as s:
         for port in random.sample(range(20000, 32000), 200):
+            if port == but:
+                continue
             try:
                 s.bind(("127.0.0.1", port))
             except OSError:
@@ -295,7 +297,7 @@ class Weir:
             "pool_mode": "transaction", "auth_type": "trust", "auth_file": self.dir / "users.txt",
             "admin_users": "postgres", "max_client_conn": 3000, "default_pool_size": 20,
             "server_login_retry": "0.5", "stats_period": 3600, "workers": 2, **settings}
-        self.status_port = free_port() + 1
+        self.status_port = free_port(but=self.port)
         if t.is_weir:
             self.settings.setdefault("status_listen_addr", "127.0.0.1")
             self.settings.setdefault("status_port", self.status_port)

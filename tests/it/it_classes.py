@@ -59,8 +59,8 @@ def the_operator_decides(t):
                        "match = application_name:night* database:*gres\n")
     for params, wanted in (({"user": "app"}, "reports"), ({"application_name": "nightly"}, "batch"),
                            ({"application_name": "daily"}, "interactive"),
-                           # What a client says of itself can lower its class, not raise it.
-                           ({"user": "app", "application_name": "pg_dump"}, "backup")):
+                           # What the operator wrote decides, whatever a client says of itself.
+                           ({"user": "app", "application_name": "pg_dump"}, "reports")):
         name = params.setdefault("application_name", "x")
         with weir.connect(**params) as client:
             client.execute("SELECT 1")
