@@ -194,6 +194,18 @@ static bool copy_arguments(const struct words *w, struct command *out)
     return true;
 }
 
+/* Names the statement, not what stands around it. */
+static enum command_verdict bad(const char *text, size_t n, struct err *err)
+{
+    struct rest r = {text, n};
+    skip_blanks(&r);
+    if (r.n > 0 && r.at[r.n - 1] == ';')
+        r.n--;
+    err_set(err, "08P01", "invalid command '%.*s', use SHOW HELP;", (int)(r.n < 40 ? r.n : 40),
+            r.at);
+    return COMMAND_BAD;
+}
+
 enum command_verdict command_next(const char *text, size_t n, struct command *out, struct err *err)
 {
     struct rest r = {text, n};
@@ -207,18 +219,17 @@ enum command_verdict command_next(const char *text, size_t n, struct command *ou
     take_words(&r, &w);
     out->used_bytes = n - r.n;
     out->verb = w.broken || w.first.kind != WORD ? COMMAND_VERBS_N : verb_of(&w);
-    if (out->verb == COMMAND_SHOW && w.n != 1 && !w.broken) {
-        err_set(err, "08P01", "bad SHOW arg, use SHOW HELP;");
-        return COMMAND_BAD;
-    }
-    const struct verb *v = out->verb < COMMAND_VERBS_N ? &verbs[out->verb] : NULL;
-    bool sign_fits = w.sign == (out->verb == COMMAND_SET);
-    if (!v || w.n < v->least_n || w.n > v->most_n || !sign_fits || !copy_arguments(&w, out)) {
-        size_t shown_n = n < 40 ? n : 40;
-        err_set(err, "08P01", "invalid command '%.*s', use SHOW HELP;", (int)shown_n, text);
-        return COMMAND_BAD;
-    }
-    return COMMAND_OK;
+    if (out->verb == COMMAND_VERBS_N)
+        return bad(text, out->used_bytes, err);
+    const struct verb *v = &verbs[out->verb];
+    bool fits = w.n >= v->least_n && w.n <= v->most_n && w.sign == (out->verb == COMMAND_SET) &&
+                copy_arguments(&w, out);
+    if (fits)
+        return COMMAND_OK;
+    if (out->verb != COMMAND_SHOW)
+        return bad(text, out->used_bytes, err);
+    err_set(err, "08P01", "bad SHOW arg, use SHOW HELP;");
+    return COMMAND_BAD;
 }
 
 const char *command_tag(enum command_verb verb)

@@ -282,7 +282,6 @@ static void each_second(struct control *k, uint64_t now_us)
     ping(k, now_us);
     reap(k, now_us);
     status_tick(k->status, now_us);
-    take_sample(k, now_us);
 }
 
 static void on_tick(evutil_socket_t fd, short what, void *arg)
@@ -300,6 +299,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     console_tick(k);
     if (k->ticks_n % TICKS_PER_SECOND == 0)
         each_second(k, now_us);
+    take_sample(k, now_us);
     progress(k);
     log_flush();
 }
