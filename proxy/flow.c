@@ -217,6 +217,8 @@ static void feed(struct client *c, struct view *in)
                 c->feeding = true; /* a grant at once goes on in this loop, not in a nested one */
                 session_begin(c, *in);
                 c->feeding = false;
+                if (c->refusal != CLIENT_REFUSAL_NONE)
+                    continue; /* refused at once: it is idle again, and has to be told */
                 break;
             }
         } else {
