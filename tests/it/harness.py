@@ -332,8 +332,10 @@ class Weir:
         def listens():
             if self.process.poll() is not None:
                 raise Failed(f"pgweir ended with {self.process.returncode} at start: {self.log()}")
+            ports = filter(None, (self.port, self.settings.get("status_port")))
             try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                for port in ports:
+                    socket.create_connection(("127.0.0.1", port), 1).close()
             except OSError:
                 return False
             return True
