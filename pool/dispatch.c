@@ -28,6 +28,8 @@
 #include "pool/places.h"
 #include "pool/rights.h"
 
+enum { EVICT_TRIES = 8 }; /* idle servers looked at for one of a pool where nobody waits */
+
 /* ---- waiting ----------------------------------------------------------------------------------
  */
 
@@ -240,16 +242,48 @@ static void grant(struct turn *t, struct lane *l, struct pool_waiter *w)
                .act = POOL_GRANT, .worker = s->worker, .waiter = w, .server = s, .pool = l->pool});
 }
 
-/* The longest idle server of another pool makes room. */
-static void evict(struct turn *t, struct scope *scope, const struct pool *not_of)
+/* The longest idle server of another pool makes room: rather one of a pool where nobody waits.
+ * Where somebody does, a server is idle for the moment between its release and his turn, and places
+ * move by stronger claims than that; unless this lane was called, which is when all have had their
+ * turn. */
+static void evict(struct turn *t, struct scope *scope, bool any)
 {
     struct pool_server *s = scope->idle_first;
+    uint32_t tries = 0;
 
-    if (s == NULL || scope->evicting_n >= scope->blocked_n || cap_kept(scope->cap, t->u, t->now_us))
+    if (scope->evicting_n >= scope->blocked_n || cap_kept(scope->cap, t->u, t->now_us))
         return;
-    must(s->pool != not_of); /* that one it could have had */
+    while (s != NULL && s->pool->waiting_n > 0 && tries++ < EVICT_TRIES)
+        s = s->lru_next[scope->kind];
+    if (any && (s == NULL || s->pool->waiting_n > 0))
+        s = scope->idle_first;
+    if (s == NULL || (!any && s->pool->waiting_n > 0))
+        return;
     places_idle_remove(s->pool, s);
     places_close(t, s, scope->kind);
+}
+
+/* When all have had their turn, those who are blocked here are called, once. */
+static void ask_again(struct turn *t, struct scope *scope)
+{
+    for (uint32_t i = 0; i < t->asked_n; i++)
+        if (t->asked[i] == scope)
+            return;
+    if (t->asked_n < TURN_SCOPES_MAX)
+        t->asked[t->asked_n++] = scope;
+    else
+        t->actions->more = true; /* pool_dispatch() looks at all of them */
+}
+
+/* The scope in which others wait for a place before this lane, or POOL_SCOPES. Else a place that
+ * was made by an eviction would go to whoever asks next, mostly the pool it was taken from. */
+static uint32_t queue_before(const struct lane *l)
+{
+    uint32_t k = 0;
+
+    while (!l->called && k < POOL_SCOPES && l->pool->scopes[k]->blocked_n == 0)
+        k++;
+    return l->called ? POOL_SCOPES : k;
 }
 
 static void try_open(struct turn *t, struct lane *l, const struct pool_waiter *w)
@@ -273,10 +307,15 @@ static void try_open(struct turn *t, struct lane *l, const struct pool_waiter *w
         places_lane_goto(l, LANE_BLOCKED, SCOPE_UPSTREAM);
         return;
     }
-    uint32_t full = places_take(t, p);
+    uint32_t full = queue_before(l);
+    if (full == POOL_SCOPES)
+        full = places_take(t, p);
     if (full < POOL_SCOPES) {
+        bool called = l->called;
         places_lane_goto(l, LANE_BLOCKED, (uint8_t)full);
-        evict(t, p->scopes[full], p);
+        evict(t, p->scopes[full], called);
+        if (!called)
+            ask_again(t, p->scopes[full]);
         return;
     }
     l->served = true;
@@ -421,6 +460,8 @@ static bool wake_more(struct turn *t, struct pool *p)
         woken |= places_wake_scope(t, p->scopes[SCOPE_DATABASE]);
         woken |= places_wake_scope(t, p->scopes[SCOPE_USER]);
     }
+    for (; t->asked_n > 0; t->asked_n--)
+        woken |= places_wake_scope(t, t->asked[t->asked_n - 1]);
     woken |= places_wake_stalled(t->u);
     return woken;
 }

@@ -302,6 +302,7 @@ void places_lane_goto(struct lane *l, enum lane_state next, uint8_t scope_i)
     case LANE_HELD:
         break;
     }
+    l->called = false;
     l->state = next;
     switch (next) {
     case LANE_READY:
@@ -347,8 +348,11 @@ bool places_wake_scope(struct turn *t, struct scope *scope)
     if (scope->kind == SCOPE_UPSTREAM && u->connecting_n >= rights_connecting(u) &&
         !u->probe_wanted)
         return false;
-    for (uint32_t mask = scope->blocked_mask; mask != 0; mask &= mask - 1)
-        places_lane_goto(scope->blocked[__builtin_ctz(mask)], LANE_READY, 0);
+    for (uint32_t mask = scope->blocked_mask; mask != 0; mask &= mask - 1) {
+        struct lane *l = scope->blocked[__builtin_ctz(mask)];
+        places_lane_goto(l, LANE_READY, 0);
+        l->called = true;
+    }
     return true;
 }
 

@@ -38,7 +38,8 @@ enum {
     QUEUE_EXPIRE_US = 10 * US_PER_S,
     QUEUE_EXPIRE_AGE_US_MIN = 300 * US_PER_MS,
     QUEUE_EXPIRE_LEASES = 10,   /* older than so many median leases, that is */
-    QUEUE_GONE_SHARE = 10,      /* one in so many gives up: they are in a hurry */
+    QUEUE_GONE_MIN = 10,        /* so many gave up in the last seconds ... */
+    QUEUE_GONE_SHARE = 10,      /* ... and one in so many: they are in a hurry */
     QUEUE_LANE_TRIES = 8,       /* lanes in debt passed over before the next is served anyway */
     QUEUE_LANE_DEBT = 64,       /* median leases a lane may owe: what it took beyond is forgiven */
     QUEUE_LOCAL_US = US_PER_MS, /* a waiter of the server's own loop may be so much younger: moving
@@ -61,6 +62,7 @@ struct lane {
     uint8_t class_i;
     uint8_t scope_i; /* BLOCKED: of which scope of the pool */
     bool served;     /* since it was last BLOCKED: then it queues up at the end */
+    bool called;     /* READY because a place came free: it need not queue up for one */
     struct lane *prev, *next;
     int64_t credit_us;
     uint32_t reference_n; /* what it adds to its class's reference (pool/rights.c) */

@@ -199,11 +199,15 @@ struct pool_addr {
     struct pool_waiter *parked;
 };
 
+enum { TURN_SCOPES_MAX = 8 };
+
 /* What one call carries along. */
 struct turn {
     struct upstream *u;
     uint64_t now_us;
     struct pool_actions *actions;
+    struct scope *asked[TURN_SCOPES_MAX]; /* where lanes were blocked in this turn */
+    uint32_t asked_n;
 };
 
 #endif
