@@ -200,6 +200,8 @@ static void raise_one(const struct tick *t)
         struct breaker_class *c = &t->b->classes[i];
         if (c->limit.g >= 1 || content(b, c) || (b->pressure.learning && eases_in(b, c)))
             continue;
+        if (eases_in(b, c) && t->p >= b->opts.p_ease)
+            return;
         limit_raise(&c->limit, &b->opts.limit,
                     &(struct limit_use){
                         .cap_n = c->use.cap_n,

@@ -86,6 +86,10 @@ struct breaker_opts {
      */
     uint32_t start_n;
     uint64_t start_rest_us;
+    /* Such a class gets more only below this pressure: while the protected ones hardly notice it.
+     * At p_low it would be let in until they are twice as slow, and hold them there for as long as
+     * its statements last. */
+    double p_ease;
 };
 void breaker_opts_defaults(struct breaker_opts *opts);
 MUST_USE bool breaker_opts_check(const struct breaker_opts *opts, struct err *err);

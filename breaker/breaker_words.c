@@ -38,8 +38,9 @@ void breaker_opts_defaults(struct breaker_opts *opts)
         .exonerated_us = 30ull * US_PER_S,
         .early_retest = true,
         .drain_unpaced = true,
-        .start_n = 2,
+        .start_n = 1,
         .start_rest_us = 10ull * US_PER_S,
+        .p_ease = 0.4,
     };
     limit_opts_defaults(&opts->limit);
 }
@@ -50,6 +51,8 @@ bool breaker_opts_check(const struct breaker_opts *o, struct err *err)
         return false;
     if (!(o->p_low > 0 && o->p_low < o->p_high && o->p_high <= o->p_severe))
         return err_set(err, "22023", "pressures must rise: 0 < p_low < p_high <= p_severe");
+    if (!(o->p_ease > 0 && o->p_ease <= o->p_low))
+        return err_set(err, "22023", "p_ease must lie above 0 and not above p_low");
     if (!(o->improve > 0 && o->improve < 1))
         return err_set(err, "22023", "improve is an exponent between 0 and 1");
     if (o->trip_ticks_n == 0 || o->retrip_ticks_n == 0)
