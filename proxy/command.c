@@ -108,7 +108,7 @@ static struct token next_token(struct rest *r)
         return t;
     }
     t.kind = is_bare(*r->at) ? WORD : BROKEN;
-    while (t.kind == WORD && r->n > 0 && is_bare(*r->at)) {
+    while (t.kind == WORD && r->n > 0 && is_bare(*r->at) && !starts(r, "--") && !starts(r, "/*")) {
         if (!append(&t, &n, *r->at))
             t.kind = BROKEN;
         skip(r, 1);
@@ -218,7 +218,11 @@ enum command_verdict command_next(const char *text, size_t n, struct command *ou
     }
     take_words(&r, &w);
     out->used_bytes = n - r.n;
-    out->verb = w.broken || w.first.kind != WORD ? COMMAND_VERBS_N : verb_of(&w);
+    if (w.broken || w.first.kind != WORD) {
+        out->used_bytes = n; /* where the next one begins nobody can tell */
+        return bad(text, n, err);
+    }
+    out->verb = verb_of(&w);
     if (out->verb == COMMAND_VERBS_N)
         return bad(text, out->used_bytes, err);
     const struct verb *v = &verbs[out->verb];
