@@ -15,7 +15,8 @@ second for an answer, hang up, and try three times in all. The backup is 24 read
 core to itself, all others run on the rest; users and pooler go before the backup there, for they
 would not share a machine with it. Written to build/drill: a CSV line for
 each arm and second, summary.csv, report.txt and drill.png. The exit status says whether users were
-protected; README.md has the conditions. Environment: QUICK=1, ARMS=a,b, RATE=n, SEED=n, SLACK=x.
+protected; README.md has the conditions. Environment: QUICK=1, ARMS=a,b, RATE=n, SEED=n, SLACK=x,
+and WEIR_INI=file with sections of one's own for the arm `weir`, to try settings.
 """
 import csv
 import os
@@ -180,7 +181,9 @@ def open_arm(arm, pg, out):
     if arm == "direct":
         return None, pg.conninfo(), pg.conninfo()
     if arm in ("off", "weir"):
-        own = PROTECTION_OFF if arm == "off" else {}
+        mine = os.environ.get("WEIR_INI")
+        shipped = {"text": Path(mine).read_text(encoding="utf-8")} if mine else {}
+        own = PROTECTION_OFF if arm == "off" else shipped
         pooler = lab.Pooler(out, lab.weir_path(), pg, arm, own=own)
         return pooler, pooler.conninfo(), pooler.conninfo()
     if arm == "bouncer":
@@ -255,6 +258,9 @@ def write_arm_csv(result, out):
     for part in ("users", "copy"):
         (out / f"{arm}-{part}.csv").unlink()
     result["bulk_mb_s"] = sum(bulk) / SECONDS["storm"]
+    moving = [float(line["p99_ms"]) for line, mb in zip(lines, bulk) if mb >= BULK_MB_S_MIN]
+    result["moving_s"] = len(moving)
+    result["moving_p99_ms"] = lab.median(moving) if moving else 0.0
     result["dump_mb"] = samples[-1]["dump_bytes"] / 1e6
 
 
@@ -320,6 +326,12 @@ def judge(results):
         if arm in by:
             yield (f"{TITLES[arm]} ended in order", by[arm]["exit_status"] == 0,
                    f"exit status {by[arm]['exit_status']}")
+
+
+def moving(results):
+    """p99 of the seconds in which the backup moved: a pooler where it stands still has it easy."""
+    return [f"{TITLES[r['arm']]}: the backup moved in {r['moving_s']} of {SECONDS['storm']} s; "
+            f"median of their p99: {r['moving_p99_ms']:.1f} ms" for r in results]
 
 
 def draw(results, out):
@@ -417,7 +429,7 @@ def main():
         writer.writerows(rows)
     draw(results, out)
     verdicts = list(judge(results)) + list(storm.judge(storms))
-    report = "\n".join([table(rows), "", storm.report(storms), ""] + [
+    report = "\n".join([table(rows), "", *moving(results), "", storm.report(storms), ""] + [
         f"{'ok    ' if holds else 'FAILED'}  {what}: {figures}"
         for what, holds, figures in verdicts])
     (out / "report.txt").write_text(report + "\n")
