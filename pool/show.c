@@ -133,6 +133,15 @@ bool show_transition(struct upstream *u, uint32_t *cursor, struct breaker_transi
     return behind_n > 0;
 }
 
+void show_breaker_class(struct upstream *u, uint32_t breaker_i, char name[CLASS_NAME_BYTES])
+{
+    name[0] = '\0';
+    lock_take(&u->lock);
+    if (breaker_i < u->breaker.classes_n) /* a reload may have taken it away meanwhile */
+        snprintf(name, CLASS_NAME_BYTES, "%s", u->classes[u->breaker_order[breaker_i]].name);
+    lock_drop(&u->lock);
+}
+
 const char *show_refusal_name(enum pool_refusal refusal)
 {
     switch (refusal) {

@@ -74,6 +74,8 @@ void show_upstream(struct upstream *u, struct upstream_stats *out);
 /* The next transition of the latency breaker after *cursor (0 at first), for the log. False: none.
  * Those that were overwritten meanwhile are skipped. */
 MUST_USE bool show_transition(struct upstream *u, uint32_t *cursor, struct breaker_transition *out);
+/* A transition speaks of classes by the breaker's index: the name of one of them. */
+void show_breaker_class(struct upstream *u, uint32_t breaker_i, char name[CLASS_NAME_BYTES]);
 const char *show_refusal_name(enum pool_refusal refusal);
 
 #endif

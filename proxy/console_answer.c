@@ -8,7 +8,7 @@
 #include "proxy/session.h"
 
 static const char help[] = "\n\tSHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|VERSION"
-                           "\n\tSHOW PEERS|LISTS|MEM|STATE|DNS_HOSTS"
+                           "\n\tSHOW PEERS|PEER_POOLS|LISTS|MEM|STATE|DNS_HOSTS|DNS_ZONES"
                            "\n\tSHOW SOCKETS|ACTIVE_SOCKETS"
                            "\n\tSHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS"
                            "\n\tSHOW CLASSES|BREAKERS|UPSTREAMS|ENDS|REFUSALS"

@@ -240,6 +240,34 @@ static void fill_dns(const struct rows_from *from, struct rows *out)
     dns_rows(from->proxy->dns, put_dns, out);
 }
 
+struct peer_pool_row {
+    uint32_t peer_id, cl_active_cancel_req, cl_waiting_cancel_req, sv_active_cancel, sv_login;
+};
+struct zone_row {
+    const char *zonename;
+    uint32_t serial, count;
+};
+
+#define ROW struct peer_pool_row
+static const struct table_column peer_pools_columns[] = {{COL(peer_id, U32)},
+                                                         {COL(cl_active_cancel_req, U32)},
+                                                         {COL(cl_waiting_cancel_req, U32)},
+                                                         {COL(sv_active_cancel, U32)},
+                                                         {COL(sv_login, U32)}};
+static const struct table peer_pools_table = {.name = "PEER_POOLS", TABLE_OF(peer_pools_columns)};
+#undef ROW
+#define ROW struct zone_row
+static const struct table_column zones_columns[] = {
+    {COL(zonename, TEXT)}, {COL(serial, U32)}, {COL(count, U32)}};
+static const struct table zones_table = {.name = "DNS_ZONES", TABLE_OF(zones_columns)};
+#undef ROW
+
+/* Connections to peers and watched DNS zones: we have neither, and who asks gets an empty table. */
+static void fill_none(const struct rows_from *from, struct rows *out)
+{
+    (void)from, (void)out;
+}
+
 /* ---- the catalogue --------------------------------------------------------------------------- */
 
 const struct rows_show rows_shows[] = {
@@ -261,7 +289,9 @@ const struct rows_show rows_shows[] = {
     {"TOTALS", ROWS_HERE, &rows_totals_table, rows_fill_totals},
     {"MEM", ROWS_HERE, &memory_table, fill_memory},
     {"PEERS", ROWS_HERE, &config_peers_table, fill_config_peers},
+    {"PEER_POOLS", ROWS_HERE, &peer_pools_table, fill_none},
     {"DNS_HOSTS", ROWS_HERE, &dns_table, fill_dns},
+    {"DNS_ZONES", ROWS_HERE, &zones_table, fill_none},
     {"CLASSES", ROWS_HERE, &rows_classes_table, rows_fill_classes},
     {"BREAKERS", ROWS_HERE, &rows_breakers_table, rows_fill_breakers},
     {"UPSTREAMS", ROWS_HERE, &rows_upstreams_table, rows_fill_upstreams},

@@ -48,13 +48,14 @@ static void add(struct line *l, const char *fmt, ...)
         l->n += (size_t)n < room ? (size_t)n : room;
 }
 
-/* The breaker's own list of classes: the protected ones left out, shed first first. */
-static void add_classes(struct line *l, const struct breaker_transition *t)
+static void add_classes(struct line *l, struct upstream *u, const struct breaker_transition *t)
 {
+    char name[CLASS_NAME_BYTES];
     for (uint32_t i = 0; i < t->classes_n; i++) {
         const struct breaker_use *use = &t->classes[i].use;
-        add(l, " class%u=g:%.4g,g_bad:%.4g,active:%u,nonstreaming:%u,queued:%u,cap:%u,bytes:%llu",
-            i, t->classes[i].g, t->classes[i].g_bad, use->active_n, use->nonstreaming_n,
+        show_breaker_class(u, i, name);
+        add(l, " %s=g:%.4g,g_bad:%.4g,active:%u,nonstreaming:%u,queued:%u,cap:%u,bytes_per_s:%llu",
+            name, t->classes[i].g, t->classes[i].g_bad, use->active_n, use->nonstreaming_n,
             use->queued_n, use->cap_n, (unsigned long long)use->bytes_per_s);
     }
 }
@@ -63,14 +64,17 @@ static void log_transition(struct upstream *u, const struct breaker_transition *
 {
     const struct pressure *p = &t->pressure;
     struct line l = {.n = 0};
-    add(&l, "breaker upstream=%s:%u at_us=%llu from=%s to=%s suspect=%d why=\"%s\"",
-        upstream_host(u), upstream_port(u), (unsigned long long)t->at_us,
-        breaker_state_name(t->from), breaker_state_name(t->to), t->class_i, t->why);
+    char suspect[CLASS_NAME_BYTES] = "none";
+    if (t->class_i >= 0)
+        show_breaker_class(u, (uint32_t)t->class_i, suspect);
+    add(&l, "breaker upstream=%s:%u at_us=%llu from=%s to=%s class=%s why=\"%s\"", upstream_host(u),
+        upstream_port(u), (unsigned long long)t->at_us, breaker_state_name(t->from),
+        breaker_state_name(t->to), suspect, t->why);
     add(&l, " p=%.4g p_lat=%.4g p_q=%.4g p_slo=%.4g s50=%.4g s90=%.4g p90_us=%.0f p99_us=%.0f",
         p->p, p->p_lat, p->p_q, p->p_slo, p->s50, p->s90, p->p90_us, p->p99_us);
     add(&l, " n=%u blind=%d lagging=%d p_before=%.4g p_smooth=%.4g high_ticks=%u", p->n, p->blind,
         p->lagging, t->p_before, t->p_smooth, t->high_ticks_n);
-    add_classes(&l, t);
+    add_classes(&l, u, t);
     log_info("%s", l.text);
 }
 
