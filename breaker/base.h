@@ -10,6 +10,8 @@
 #define MUST_USE __attribute__((warn_unused_result))
 #define PRINTF_LIKE(fmt_i, args_i) __attribute__((format(printf, fmt_i, args_i)))
 #define BIT(n) (1u << (n))
+/* The struct whose `field` lies at `at`: what is embedded finds what it is embedded in. */
+#define OWNER_OF(type, field, at) ((type *)(void *)((char *)(at)-offsetof(type, field)))
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 
 /* Our own invariants: always compiled in, and fatal. Bytes of a peer, configuration and exhausted

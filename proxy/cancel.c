@@ -8,7 +8,6 @@
  * never hits the next statement. */
 #include <errno.h>
 #include <openssl/crypto.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -17,8 +16,6 @@
 
 #include "proxy/log.h"
 #include "proxy/session.h"
-
-#define OWNER_OF(type, field, at) ((type *)(void *)((char *)(at)-offsetof(type, field)))
 
 enum { CANCELS_MAX = 64 }; /* on their way at once, per loop; each costs PostgreSQL a process */
 

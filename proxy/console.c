@@ -26,7 +26,7 @@ static struct console *console_of(const struct control *k, uint64_t client_id)
 static void bury(struct worker *w, struct letter *l)
 {
     (void)w;
-    free((char *)l - offsetof(struct console, burial));
+    free(OWNER_OF(struct console, burial, l));
 }
 
 void console_end(struct console *s, enum end_reason why)

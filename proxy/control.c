@@ -114,7 +114,7 @@ struct control_ping {
 
 static struct control_ping *ping_of(struct letter *l)
 {
-    return (struct control_ping *)(void *)((char *)l - offsetof(struct control_ping, letter));
+    return OWNER_OF(struct control_ping, letter, l);
 }
 
 static void open_pong(struct worker *w, struct letter *l)

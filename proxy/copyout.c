@@ -128,7 +128,7 @@ static void open_at_home(struct worker *w, struct letter *l);
 
 static void open_at_loop(struct worker *w, struct letter *l)
 {
-    struct part *p = (struct part *)(void *)((char *)l - offsetof(struct part, letter));
+    struct part *p = OWNER_OF(struct part, letter, l);
     const struct hub *h = w->hub;
     p->n = 0;
     if (p->copyout->opts.what == COPYOUT_CLIENTS)
@@ -169,7 +169,7 @@ static void part_done(struct part *p)
 
 static void open_at_home(struct worker *w, struct letter *l)
 {
-    struct part *p = (struct part *)(void *)((char *)l - offsetof(struct part, letter));
+    struct part *p = OWNER_OF(struct part, letter, l);
     struct copyout *c = p->copyout;
     (void)w;
     if (!c->abandoned && p->n > 0)

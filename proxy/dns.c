@@ -144,7 +144,7 @@ static bool fill_at_once(struct dns_ask *ask)
 /* In the loop that asked. */
 static void open_answer(struct worker *w, struct letter *l)
 {
-    struct dns_ask *ask = (struct dns_ask *)(void *)((char *)l - offsetof(struct dns_ask, letter));
+    struct dns_ask *ask = OWNER_OF(struct dns_ask, letter, l);
 
     must(ask->out);
     ask->out = false;

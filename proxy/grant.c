@@ -3,14 +3,11 @@
  *
  * Everything for a session or a server goes by letter to the loop it lives in, also when that is
  * this one: then later in the same turn, so that one client's luck is never another one's stack. */
-#include <stddef.h>
 #include <stdlib.h>
 
 #include "proxy/log.h"
 #include "proxy/server_login.h"
 #include "proxy/session.h"
-
-#define OWNER_OF(type, field, at) ((type *)(void *)((char *)(at)-offsetof(type, field)))
 
 struct server *grant_server_of(struct pool_server *lease)
 {

@@ -5,7 +5,6 @@
  * a greeting, or the way to the console. Nobody costs more here than a struct, a bounded packet and
  * client_login_timeout; limits are charged after authentication. */
 #include <errno.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -23,8 +22,6 @@
 #include "proxy/sock.h"
 #include "proxy/tls.h"
 #include "proxy/vars.h"
-
-#define OWNER_OF(type, field, at) ((type *)(void *)((char *)(at)-offsetof(type, field)))
 
 enum {
     HELLO_BYTES_MAX = 32 << 10, /* kept of what a client says before it has logged in */

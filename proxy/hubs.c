@@ -1,13 +1,10 @@
 /* What concerns all loops at once: their hubs, a new configuration, who is thrown out, the end. */
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
 
 #include "proxy/server_login.h"
 #include "proxy/session.h"
-
-#define OWNER_OF(type, field, at) ((type *)(void *)((char *)(at)-offsetof(type, field)))
 
 struct order {
     struct letter letter;

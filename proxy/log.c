@@ -21,8 +21,9 @@ enum {
 
 static struct {
     int file_fd, event_fd;
-    bool quiet, syslog;
+    bool quiet; /* control loop's */
     char ident[64];
+    _Atomic bool syslog; /* set by a reload while workers write */
     _Atomic int level_max;
     /* lock guards all below */
     pthread_mutex_t lock;

@@ -221,6 +221,16 @@ static void parameter(struct down *d, const struct wire_msg *m)
     pass(d, m);
 }
 
+/* In statement mode a transaction ends the session. Its client must hear why before it is told that
+ * it may go on, or it sees only a closed connection. */
+static bool ends_session(const struct down *d)
+{
+    if (d->s->tx == 'I' || !d->c)
+        return false;
+    const struct route_cell *cell = route_cell(d->c->route, d->c->hub);
+    return cell->settings.pool_mode == POOL_MODE_STATEMENT;
+}
+
 static void ready(struct down *d, const struct wire_msg *m)
 {
     struct server *s = d->s;
@@ -231,7 +241,8 @@ static void ready(struct down *d, const struct wire_msg *m)
         return;
     }
     s->copy_in = false;
-    pass(d, m);
+    if (!ends_session(d))
+        pass(d, m);
     owed_pop(&s->owed);
     answer_fakes(d);
     d->done = true;

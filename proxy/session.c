@@ -53,7 +53,7 @@ static void tell_refusal(struct client *c, bool at_login)
 
 static void bury(struct worker *w, struct letter *l)
 {
-    struct client *c = (struct client *)(void *)((char *)l - offsetof(struct client, burial));
+    struct client *c = OWNER_OF(struct client, burial, l);
     (void)w;
     buf_free(&c->in);
     buf_free(&c->unnamed);

@@ -203,8 +203,9 @@ def main():
         print(f"{'FAIL' if log.failed else 'ok':4} {stage.__name__:20} {log.passed:5} passed "
               f"{log.failed:4} failed {time.monotonic() - at:7.1f} s  {log.note}", flush=True)
         if log.failed:
-            lines = log.path.read_text().splitlines()
-            print(f"---- end of {log.path} ({len(lines)} lines)")
+            lines = [line for line in log.path.read_text().splitlines()
+                     if not line.startswith(("ok ", "skip", "[ RUN ", "[       OK", "[=====", "CC "))]
+            print(f"---- end of {log.path}, without what went well")
             print("\n".join(lines[-TAIL_LINES:]), flush=True)
             print("----")
     print(f"in {time.monotonic() - began:.0f} s; the logs are in {OUT}/test")

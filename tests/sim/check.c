@@ -148,6 +148,8 @@ static void check_open(struct world *w, const struct pool *p)
     const struct upstream *u = p->upstream;
     uint32_t size_n = p->opts.size_n + p->opts.reserve_n;
 
+    if (p->run != POOL_RUNS)
+        world_fail(w, "a pool that is paused or closed opens servers");
     for (uint32_t k = 0; k < POOL_SCOPES; k++)
         if (cap_max(p->caps[k]) > 0 && cap_used(p->caps[k]) > cap_max(p->caps[k]))
             world_fail(w, "opened for %s/%s beyond the cap of scope %u: %u of %u", p->database,
@@ -231,6 +233,16 @@ static void check_floor(struct world *w, const struct pool_action *a)
     }
 }
 
+void check_grant(struct world *w, const struct pool *p, const struct sim_server *s)
+{
+    if (p->run != POOL_RUNS)
+        world_fail(w, "a pool that is paused or closed grants");
+    if (s->stale)
+        world_fail(w, "a server of before a RECONNECT is granted");
+    if (s->s.pool != p)
+        world_fail(w, "a server of another pool is granted");
+}
+
 void check_after_call(struct world *w, const struct pool_actions *actions)
 {
     bool grants = false;
@@ -239,8 +251,10 @@ void check_after_call(struct world *w, const struct pool_actions *actions)
         const struct pool_action *a = &actions->at[i];
         if (a->act == POOL_OPEN)
             check_open(w, a->pool);
-        if (a->act == POOL_GRANT)
-            check_floor(w, a);
+        if (a->act != POOL_GRANT)
+            continue;
+        check_grant(w, a->pool, (const struct sim_server *)(const void *)a->server);
+        check_floor(w, a);
     }
     for (uint32_t i = 0; i < actions->n; i++)
         grants |= actions->at[i].act == POOL_GRANT;

@@ -8,6 +8,8 @@
 void check_before(struct world *w);
 /* A call has returned: its opens and grants were within the limits. */
 void check_after_call(struct world *w, const struct pool_actions *actions);
+/* A server is given to somebody, at once or by letter. */
+void check_grant(struct world *w, const struct pool *p, const struct sim_server *s);
 /* All actions are carried out or in the mail, and nothing is left to dispatch. */
 void check_all(struct world *w);
 /* Nobody waits, nothing is leased, opened or closed any more. */

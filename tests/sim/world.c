@@ -413,6 +413,7 @@ static void client_ask(struct world *w, struct sim_client *c)
     switch (verdict) {
     case POOL_GRANTED:
         w->granting = true;
+        check_grant(w, p, server_of(c->w.server));
         if (c->w.queued || c->w.server == NULL)
             world_fail(w, "granted without a server, or still queued");
         granted(w, c, server_of(c->w.server));
@@ -659,6 +660,8 @@ static void administer(struct world *w)
         set_run(w, i);
         break;
     case 3:
+        for (uint32_t k = 0; k < w->servers_n; k++)
+            w->servers[k].stale |= w->servers[k].used && w->servers[k].s.pool == w->pools[i];
         check_before(w);
         pool_mark_dirty(w->pools[i], w->now_us, &actions);
         finish(w, w->pools[i]->upstream, &actions, 0);

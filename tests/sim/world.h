@@ -30,8 +30,9 @@ enum sim_client_state {
 };
 
 struct sim_server {
-    struct pool_server s;
+    struct pool_server s; /* first: the pool's pointer is ours */
     bool used, dead, in_mail;
+    bool stale; /* was there at a RECONNECT: must not be given to anybody again */
     struct sim_client *holder;
 };
 
