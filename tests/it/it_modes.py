@@ -57,6 +57,10 @@ def statement_mode_refuses_transactions(t):
     said = refused(lambda: (client.execute("BEGIN"), client.execute("SELECT 1")))
     holds("statement pooling" in said, said)
     same(weir.value("SELECT 2"), 2, "the pool goes on")
+    with weir.raw() as other:
+        other.send(raw.query("BEGIN"))
+        same([other.next()[0] for _ in range(2)], ["C", "E"], "the reason, and no ReadyForQuery")
+        holds(other.is_closed(), "still open")
 
 
 @case()
