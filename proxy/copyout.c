@@ -73,7 +73,8 @@ static void copy_server(const struct hub *h, const struct server *s, struct copy
     out->state = server_state_name(s->state);
     out->route = s->route;
     out->worker = h->worker->index;
-    out->class_i = s->lease.class_i;
+    /* what its lease says is the upstream's, under a lock */
+    out->class_i = s->client ? s->client->waiter.class_i : UINT8_MAX;
     out->pid = s->pid;
     memcpy(&out->remote, &s->address, sizeof out->remote);
     if (s->net.fd < 0 || getsockname(s->net.fd, (struct sockaddr *)&out->local, &bytes) < 0)

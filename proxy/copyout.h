@@ -33,7 +33,7 @@ struct copyout_peer {
     const char *state;         /* static */
     const struct route *route; /* NULL: a client of the console */
     uint16_t worker;
-    uint8_t class_i;
+    uint8_t class_i;         /* UINT8_MAX: none */
     uint32_t pid;            /* clients: peer's process on a Unix socket; servers: theirs */
     struct listen_peer peer; /* clients */
     struct sockaddr_storage remote, local; /* servers */
