@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/sim/acts.h"
 #include "tests/sim/check.h"
 
 /* ---- chance -----------------------------------------------------------------------------------
@@ -24,17 +25,17 @@ uint32_t world_random(struct world *w, uint32_t below)
     return below == 0 ? 0 : (uint32_t)(next_random(w) % below);
 }
 
-static bool chance(struct world *w, uint32_t pct)
+bool world_chance(struct world *w, uint32_t pct)
 {
     return world_random(w, 100) < pct;
 }
 
 /* Mostly near the mean, sometimes far beyond it. */
-static uint64_t some_us(struct world *w, uint32_t mean_us)
+uint64_t world_some_us(struct world *w, uint32_t mean_us)
 {
     uint64_t us = 1 + world_random(w, 2 * mean_us + 1);
 
-    return chance(w, 5) ? us * 10 : us;
+    return world_chance(w, 5) ? us * 10 : us;
 }
 
 void world_fail(const struct world *w, const char *fmt, ...)
@@ -65,437 +66,6 @@ int world_upstream_i(const struct world *w, const struct upstream *u)
     world_fail(w, "an upstream that is not of this world");
 }
 
-/* ---- mail and actions --------------------------------------------------------------------------
- */
-
-static void carry_out(struct world *w, struct pool_actions *actions, uint16_t acting);
-
-/* After each call into the pool. */
-static void finish(struct world *w, struct upstream *u, struct pool_actions *actions,
-                   uint16_t acting)
-{
-    check_after_call(w, actions);
-    carry_out(w, actions, acting);
-    for (uint32_t rounds = 0; actions->more; rounds++) {
-        if (rounds > 1000)
-            world_fail(w, "pool_dispatch() wants to be called for ever");
-        w->totals.more_n++;
-        check_before(w);
-        pool_dispatch(u, w->now_us, actions);
-        check_after_call(w, actions);
-        carry_out(w, actions, acting);
-    }
-}
-
-static void post(struct world *w, struct sim_letter letter, uint64_t delay_us)
-{
-    if (w->letter_n == SIM_LETTERS_MAX)
-        world_fail(w, "the mail overflows");
-    letter.due_us = w->now_us + delay_us;
-    w->letters[w->letter_n++] = letter;
-}
-
-static struct sim_server *server_of(struct pool_server *s)
-{
-    return (struct sim_server *)(void *)((char *)s - offsetof(struct sim_server, s));
-}
-
-static struct sim_client *client_of(struct pool_waiter *waiter)
-{
-    return (struct sim_client *)(void *)((char *)waiter - offsetof(struct sim_client, w));
-}
-
-static void server_free(struct sim_server *s)
-{
-    s->used = false;
-}
-
-/* A lease, or an order to close, ends with the end of the connection. */
-static void close_held(struct world *w, struct sim_server *s, uint16_t acting, bool died)
-{
-    struct pool_actions actions;
-    struct upstream *u = s->s.pool->upstream;
-
-    s->s.died = died;
-    check_before(w);
-    if (!pool_closed(&s->s, true, w->now_us, &actions))
-        world_fail(w, "a server in our own hands may not be freed");
-    server_free(s);
-    w->totals.closed_n++;
-    finish(w, u, &actions, acting);
-}
-
-static void client_release(struct world *w, struct sim_client *c);
-
-/* The server has come to the client's loop. */
-static void granted(struct world *w, struct sim_client *c, struct sim_server *s)
-{
-    if (c->state != SIM_CLIENT_WAITING)
-        world_fail(w, "a grant for a client that does not wait");
-    if (s->holder != NULL)
-        world_fail(w, "a server is granted twice");
-    if (s->s.state != POOL_SERVER_LEASED || s->s.worker != c->worker || c->w.server != &s->s)
-        world_fail(w, "a granted server is not what it should be");
-    s->in_mail = false;
-    if (s->dead) {
-        /* Died on the way: the client asks again, unless it has gone. */
-        c->state = SIM_CLIENT_IDLE;
-        c->gone = false;
-        close_held(w, s, c->worker, true);
-        return;
-    }
-    s->holder = c;
-    c->server = s;
-    c->state = SIM_CLIENT_HOLDING;
-    w->lease_n++;
-    w->totals.grants_n++;
-    if (w->now_us - c->asked_us > w->totals.wait_us_max)
-        w->totals.wait_us_max = w->now_us - c->asked_us;
-    if (c->gone) {
-        w->totals.late_mail_n++;
-        c->gone = false;
-        client_release(w, c);
-    }
-}
-
-/* In the loop where the server sits: it leaves for the client's. */
-static void hand_over(struct world *w, struct sim_client *c, struct sim_server *s)
-{
-    if (s->dead) {
-        if (s->s.state != POOL_SERVER_LEASED)
-            world_fail(w, "a dead shell was given away");
-        w->totals.shells_n++;
-        c->state = SIM_CLIENT_IDLE;
-        c->gone = false;
-        close_held(w, s, s->s.worker, false);
-        return;
-    }
-    if (s->s.worker == c->worker) {
-        granted(w, c, s);
-        return;
-    }
-    s->s.worker = c->worker;
-    s->in_mail = true;
-    w->totals.moved_n++;
-    post(w,
-         (struct sim_letter){
-             .kind = SIM_MAIL_GRANTED, .worker = c->worker, .client = c, .server = s},
-         some_us(w, w->climate.mail_us));
-}
-
-static void refused(struct world *w, struct sim_client *c)
-{
-    if (c->state != SIM_CLIENT_WAITING || c->w.refusal == POOL_REFUSED_NOT)
-        world_fail(w, "a refusal for a client that does not wait, or without a reason");
-    w->totals.refused_n[c->w.refusal]++;
-    c->state = SIM_CLIENT_IDLE;
-    c->gone = false;
-}
-
-static void opening_ends(struct world *w, const struct sim_letter *l);
-
-static void open_letter(struct world *w, const struct sim_letter *l)
-{
-    switch (l->kind) {
-    case SIM_MAIL_GRANT:
-        hand_over(w, l->client, l->server);
-        return;
-    case SIM_MAIL_GRANTED:
-        granted(w, l->client, l->server);
-        return;
-    case SIM_MAIL_REFUSE:
-        refused(w, l->client);
-        return;
-    case SIM_MAIL_OPEN:
-        opening_ends(w, l);
-        return;
-    case SIM_MAIL_CLOSE:
-        if (l->server->s.state != POOL_SERVER_CLOSING)
-            world_fail(w, "told to close a server that is not closing");
-        close_held(w, l->server, l->worker, false);
-        return;
-    }
-}
-
-static struct sim_letter letter_of(struct world *w, const struct pool_action *a)
-{
-    struct sim_letter l = {.worker = a->worker, .pool = a->pool};
-
-    if (a->worker >= w->worker_n)
-        world_fail(w, "an action for loop %u", a->worker);
-    switch (a->act) {
-    case POOL_GRANT:
-        l.kind = SIM_MAIL_GRANT;
-        l.client = client_of(a->waiter);
-        l.server = server_of(a->server);
-        if (a->worker != a->server->worker)
-            world_fail(w, "a grant goes to a loop where the server is not");
-        break;
-    case POOL_REFUSE:
-        l.kind = SIM_MAIL_REFUSE;
-        l.client = client_of(a->waiter);
-        if (a->worker != a->waiter->worker)
-            world_fail(w, "a refusal goes to another loop than the client's");
-        break;
-    case POOL_OPEN:
-        l.kind = SIM_MAIL_OPEN;
-        l.epoch_n = a->pool->epoch_n;
-        if (a->worker < w->worker_first_i)
-            world_fail(w, "the control loop is asked to open a server");
-        break;
-    case POOL_CLOSE:
-        l.kind = SIM_MAIL_CLOSE;
-        l.server = server_of(a->server);
-        if (a->worker != a->server->worker)
-            world_fail(w, "an order to close goes to the wrong loop");
-        break;
-    }
-    return l;
-}
-
-static void carry_out(struct world *w, struct pool_actions *actions, uint16_t acting)
-{
-    struct sim_letter now[POOL_ACTIONS_MAX];
-    uint32_t now_n = 0;
-
-    if (actions->n > POOL_ACTIONS_MAX)
-        world_fail(w, "%u actions", actions->n);
-    for (uint32_t i = 0; i < actions->n; i++) {
-        struct sim_letter l = letter_of(w, &actions->at[i]);
-        if (l.kind == SIM_MAIL_OPEN)
-            post(w, l, some_us(w, w->climate.login_us));
-        else if (l.worker == acting)
-            now[now_n++] = l;
-        else
-            post(w, l, some_us(w, w->climate.mail_us));
-    }
-    bool more = actions->more;
-    for (uint32_t i = 0; i < now_n; i++)
-        open_letter(w, &now[i]);
-    actions->more = more;
-}
-
-static void deliver_due(struct world *w)
-{
-    for (uint32_t rounds = 0;; rounds++) {
-        uint32_t best_i = w->letter_n;
-        for (uint32_t i = 0; i < w->letter_n; i++)
-            if (w->letters[i].due_us <= w->now_us &&
-                (best_i == w->letter_n || w->letters[i].due_us < w->letters[best_i].due_us))
-                best_i = i;
-        if (best_i == w->letter_n)
-            return;
-        struct sim_letter l = w->letters[best_i];
-        w->letters[best_i] = w->letters[--w->letter_n];
-        w->event = "mail";
-        open_letter(w, &l);
-        check_all(w);
-    }
-}
-
-/* ---- servers ----------------------------------------------------------------------------------
- */
-
-static struct sim_server *new_server(struct world *w)
-{
-    for (uint32_t i = 0; i < SIM_SERVERS_MAX; i++) {
-        if (w->servers[i].used)
-            continue;
-        memset(&w->servers[i], 0, sizeof(w->servers[i]));
-        w->servers[i].used = true;
-        if (i >= w->servers_n)
-            w->servers_n = i + 1;
-        return &w->servers[i];
-    }
-    world_fail(w, "more servers than any limit allows");
-}
-
-static void opening_ends(struct world *w, const struct sim_letter *l)
-{
-    static const enum pool_failure reasons[] = {POOL_FAILED_CONNECT, POOL_FAILED_STARTING,
-                                                POOL_FAILED_FULL, POOL_FAILED_LOGIN};
-    struct pool_actions actions;
-    struct upstream *u = l->pool->upstream;
-    bool outage = w->outage[world_upstream_i(w, u)];
-
-    check_before(w);
-    if (outage || (!w->draining && chance(w, w->climate.fail_pct))) {
-        struct err err;
-        (void)err_set(&err, "57P03", "seed %llu", (unsigned long long)w->seed);
-        enum pool_failure why = outage ? reasons[world_random(w, 2)] : reasons[world_random(w, 4)];
-        w->totals.failed_n++;
-        pool_open_failed(l->pool, why, &err, w->now_us, &actions);
-    } else {
-        struct sim_server *s = new_server(w);
-        w->totals.opened_n++;
-        pool_opened(l->pool, &s->s, l->worker, w->now_us, &actions);
-    }
-    finish(w, u, &actions, l->worker);
-}
-
-/* A server's connection ends, wherever it is just now. */
-static void server_dies(struct world *w, struct sim_server *s)
-{
-    struct pool_actions actions;
-    struct upstream *u = s->s.pool->upstream;
-
-    if (s->dead)
-        return;
-    w->totals.deaths_n++;
-    if (s->in_mail) {
-        s->dead = true;
-        return;
-    }
-    if (s->holder != NULL) {
-        struct sim_client *c = s->holder;
-        c->state = SIM_CLIENT_IDLE;
-        c->server = NULL;
-        w->lease_n--;
-        close_held(w, s, c->worker, true);
-        return;
-    }
-    bool idle = s->s.state == POOL_SERVER_IDLE;
-    uint16_t acting = s->s.worker;
-    s->s.died = true;
-    check_before(w);
-    bool free_it = pool_closed(&s->s, false, w->now_us, &actions);
-    if (free_it != idle)
-        world_fail(w, "pool_closed() of an unheld server in state %d says %d", s->s.state, free_it);
-    if (free_it)
-        server_free(s);
-    else
-        s->dead = true;
-    finish(w, u, &actions, acting);
-}
-
-/* ---- clients ----------------------------------------------------------------------------------
- */
-
-static void client_release(struct world *w, struct sim_client *c)
-{
-    struct pool_actions actions;
-    struct sim_server *s = c->server;
-    struct upstream *u = s->s.pool->upstream;
-    struct pool_observation obs = {
-        .fingerprint = 1 + world_random(w, 5),
-        .dispatched_us = s->s.leased_us,
-        .service_us = 1 + world_random(w, 20000),
-    };
-
-    c->server = NULL;
-    c->state = SIM_CLIENT_IDLE;
-    s->holder = NULL;
-    w->lease_n--;
-    check_before(w);
-    pool_release(&s->s, chance(w, 70) ? &obs : NULL, w->now_us, &actions);
-    finish(w, u, &actions, c->worker);
-}
-
-static void client_ask(struct world *w, struct sim_client *c)
-{
-    struct pool_actions actions;
-    struct pool *p = w->pools[c->pool_i];
-    uint64_t patience_us = chance(w, 50) ? 0 : 1 + some_us(w, 3 * US_PER_S);
-
-    memset(&c->w, 0, sizeof(c->w));
-    c->w.worker = c->worker;
-    c->w.class_i = chance(w, 90) ? c->class_i : w->classes.bulk_i;
-    c->w.key_i = world_random(w, 6) * 1000003;
-    c->w.addr = c->addr;
-    c->w.deadline_us = w->climate.patient || patience_us == 0 ? 0 : w->now_us + patience_us;
-    c->w.deadline_rules = chance(w, 30);
-    c->asked_us = w->now_us;
-    c->state = SIM_CLIENT_WAITING;
-    check_before(w);
-    enum pool_verdict verdict = pool_acquire(p, &c->w, w->now_us, &actions);
-    if (c->w.parked)
-        w->totals.parked_n++;
-    switch (verdict) {
-    case POOL_GRANTED:
-        w->granting = true;
-        check_grant(w, p, server_of(c->w.server));
-        if (c->w.queued || c->w.server == NULL)
-            world_fail(w, "granted without a server, or still queued");
-        granted(w, c, server_of(c->w.server));
-        break;
-    case POOL_REFUSED:
-        refused(w, c);
-        break;
-    case POOL_QUEUED:
-        break;
-    }
-    finish(w, p->upstream, &actions, c->worker);
-    w->granting = false;
-}
-
-static void client_leave_queue(struct world *w, struct sim_client *c)
-{
-    struct pool_actions actions;
-
-    if (c->gone)
-        return;
-    check_before(w);
-    if (pool_cancel(&c->w, w->now_us, &actions)) {
-        w->totals.left_n++;
-        c->state = SIM_CLIENT_IDLE;
-    } else {
-        c->gone = true;
-    }
-    finish(w, w->pools[c->pool_i]->upstream, &actions, c->worker);
-}
-
-static void client_login(struct world *w, struct sim_client *c)
-{
-    c->pool_i = world_random(w, w->pool_n);
-    c->class_i = (uint8_t)world_random(w, w->classes.class_n);
-    c->address_i = world_random(w, SIM_ADDRESSES);
-    struct pool *p = w->pools[c->pool_i];
-    uint8_t address[4] = {10, 0, 0, (uint8_t)c->address_i};
-    c->addr = pool_addr_get(p->upstream, address, sizeof(address));
-    pool_hold(p);
-    pool_client_add(p, c->class_i);
-    c->state = SIM_CLIENT_IDLE;
-}
-
-static void client_logout(struct world *w, struct sim_client *c)
-{
-    struct pool_actions actions;
-    struct pool *p = w->pools[c->pool_i];
-
-    check_before(w);
-    pool_addr_put(p->upstream, &c->addr);
-    pool_client_remove(p, c->class_i, w->now_us, &actions);
-    c->state = SIM_CLIENT_OUT;
-    finish(w, p->upstream, &actions, c->worker);
-    pool_unhold(&p);
-}
-
-/* During a lease: statements, bytes, a lower class. */
-static void client_works(struct world *w, struct sim_client *c)
-{
-    struct pool_actions actions;
-    struct pool_server *s = &c->server->s;
-    struct pool_observation obs = {
-        .fingerprint = 2, .dispatched_us = w->now_us - 10, .service_us = 10};
-
-    if (chance(w, 40)) {
-        pool_observe(s, &obs);
-        return;
-    }
-    if (chance(w, 50)) {
-        atomic_store(&s->stmt_started_us, chance(w, 50) ? w->now_us : 0);
-        pool_bytes(s, world_random(w, 100000));
-        return;
-    }
-    uint8_t to_i = chance(w, 50) ? w->classes.bulk_i : w->classes.backup_i;
-    w->totals.demoted_n++;
-    w->demoting = true;
-    check_before(w);
-    pool_demote(s, to_i, w->now_us, &actions);
-    finish(w, s->pool->upstream, &actions, c->worker);
-    w->demoting = false;
-}
-
 /* ---- time and administration --------------------------------------------------------------------
  */
 
@@ -507,7 +77,7 @@ static void tick(struct world *w)
     for (uint32_t i = 0; i < w->upstream_n; i++) {
         check_before(w);
         pool_tick(w->upstreams[i], w->now_us, &actions);
-        finish(w, w->upstreams[i], &actions, 0);
+        acts_finish(w, w->upstreams[i], &actions, 0);
         w->ticked = w->upstreams[i];
         w->stale[i] = false;
         check_all(w);
@@ -519,7 +89,7 @@ static void tick(struct world *w)
     for (uint32_t i = 0; i < w->upstream_n; i++) {
         check_before(w);
         pool_sweep(w->upstreams[i], w->now_us, &actions);
-        finish(w, w->upstreams[i], &actions, 0);
+        acts_finish(w, w->upstreams[i], &actions, 0);
     }
     w->swept_us = w->now_us;
     check_all(w);
@@ -530,17 +100,17 @@ static struct pool_opts some_pool_opts(struct world *w)
     struct pool_opts o;
 
     pool_opts_defaults(&o);
-    o.size_n = chance(w, 10) ? 0 : 1 + world_random(w, chance(w, 15) ? 60 : 10);
-    o.min_n = chance(w, 70) ? 0 : world_random(w, o.size_n);
-    o.min_always = chance(w, 20);
-    o.reserve_n = chance(w, 70) ? 0 : 1 + world_random(w, 3);
-    o.reserve_after_us = some_us(w, US_PER_S);
-    o.lifetime_us = chance(w, 10)   ? 0
-                    : chance(w, 50) ? some_us(w, 5 * US_PER_S)
-                                    : 3600ull * US_PER_S;
-    o.idle_us = chance(w, 50) ? 0 : some_us(w, 3 * US_PER_S);
-    o.login_retry_us = some_us(w, 5 * US_PER_S);
-    o.round_robin = chance(w, 30);
+    o.size_n = world_chance(w, 10) ? 0 : 1 + world_random(w, world_chance(w, 15) ? 60 : 10);
+    o.min_n = world_chance(w, 70) ? 0 : world_random(w, o.size_n);
+    o.min_always = world_chance(w, 20);
+    o.reserve_n = world_chance(w, 70) ? 0 : 1 + world_random(w, 3);
+    o.reserve_after_us = world_some_us(w, US_PER_S);
+    o.lifetime_us = world_chance(w, 10)   ? 0
+                    : world_chance(w, 50) ? world_some_us(w, 5 * US_PER_S)
+                                          : 3600ull * US_PER_S;
+    o.idle_us = world_chance(w, 50) ? 0 : world_some_us(w, 3 * US_PER_S);
+    o.login_retry_us = world_some_us(w, 5 * US_PER_S);
+    o.round_robin = world_chance(w, 30);
     return o;
 }
 
@@ -549,9 +119,9 @@ static struct upstream_opts some_upstream_opts(struct world *w)
     struct upstream_opts o;
 
     upstream_opts_defaults(&o);
-    o.budget_n = chance(w, 40) ? 0 : 2 + world_random(w, chance(w, 20) ? 100 : 20);
+    o.budget_n = world_chance(w, 40) ? 0 : 2 + world_random(w, world_chance(w, 20) ? 100 : 20);
     o.connecting_n = 1 + world_random(w, 16);
-    o.address_max_n = chance(w, 60) ? 0 : 1 + world_random(w, 5);
+    o.address_max_n = world_chance(w, 60) ? 0 : 1 + world_random(w, 5);
     return o;
 }
 
@@ -566,13 +136,13 @@ static void set_pool(struct world *w, uint32_t i)
     o.max_user_n = p->opts.max_user_n;
     check_before(w);
     pool_set_opts(p, &o, w->now_us, &actions);
-    finish(w, p->upstream, &actions, 0);
+    acts_finish(w, p->upstream, &actions, 0);
 }
 
 static void set_caps(struct world *w)
 {
-    uint32_t db = world_random(w, w->pool_n), n = chance(w, 30) ? 0 : 1 + world_random(w, 10);
-    bool of_user = chance(w, 50);
+    uint32_t db = world_random(w, w->pool_n), n = world_chance(w, 30) ? 0 : 1 + world_random(w, 10);
+    bool of_user = world_chance(w, 50);
     const char *name = of_user ? w->pools[db]->user : w->pools[db]->database;
 
     for (uint32_t i = 0; i < w->pool_n; i++) {
@@ -587,7 +157,7 @@ static void set_caps(struct world *w)
             o.max_db_n = n;
         check_before(w);
         pool_set_opts(p, &o, w->now_us, &actions);
-        finish(w, p->upstream, &actions, 0);
+        acts_finish(w, p->upstream, &actions, 0);
     }
 }
 
@@ -599,20 +169,20 @@ static void set_run(struct world *w, uint32_t i)
 
     check_before(w);
     pool_set_run(w->pools[i], runs[world_random(w, COUNT_OF(runs))], w->now_us, &actions);
-    finish(w, w->pools[i]->upstream, &actions, 0);
+    acts_finish(w, w->pools[i]->upstream, &actions, 0);
 }
 
 static void some_class(struct world *w, struct class_opts *c)
 {
     c->weight = 1 + world_random(w, 100);
     c->reserved = (struct class_share){.n = world_random(w, 30), .percent = true};
-    if (chance(w, 30))
+    if (world_chance(w, 30))
         c->reserved = (struct class_share){.n = world_random(w, 3)};
     c->max = (struct class_share){.n = 30 + world_random(w, 71), .percent = true};
-    if (chance(w, 30))
+    if (world_chance(w, 30))
         c->max = (struct class_share){.n = 3 + world_random(w, 6)};
-    c->queue_limit_n = 1 + world_random(w, chance(w, 50) ? 10 : 200);
-    c->queue_deadline_us = chance(w, 50) ? 0 : some_us(w, 20 * US_PER_S);
+    c->queue_limit_n = 1 + world_random(w, world_chance(w, 50) ? 10 : 200);
+    c->queue_deadline_us = world_chance(w, 50) ? 0 : world_some_us(w, 20 * US_PER_S);
 }
 
 static void some_classes(struct world *w)
@@ -621,7 +191,7 @@ static void some_classes(struct world *w)
 
     for (uint32_t i = 0; i < w->classes.class_n; i++)
         some_class(w, &w->classes.at[i]);
-    if (chance(w, 30) && w->classes.class_n < 6) {
+    if (world_chance(w, 30) && w->classes.class_n < 6) {
         char name[16];
         snprintf(name, sizeof(name), "more%u", w->classes.class_n);
         struct class_opts *c = class_add(&w->classes, name, &err);
@@ -664,7 +234,7 @@ static void administer(struct world *w)
             w->servers[k].stale |= w->servers[k].used && w->servers[k].s.pool == w->pools[i];
         check_before(w);
         pool_mark_dirty(w->pools[i], w->now_us, &actions);
-        finish(w, w->pools[i]->upstream, &actions, 0);
+        acts_finish(w, w->pools[i]->upstream, &actions, 0);
         break;
     case 4: {
         struct upstream_opts o = some_upstream_opts(w);
@@ -696,17 +266,17 @@ static void some_climate(struct world *w)
 
     w->climate = (struct sim_climate){
         .gap_us = gap_us,
-        .mail_us = 1 + world_random(w, chance(w, 20) ? 100000 : 200),
+        .mail_us = 1 + world_random(w, world_chance(w, 20) ? 100000 : 200),
         .login_us = 100 + world_random(w, 50000),
         .lease_us = 1 + gap_us * (1 + world_random(w, 30)),
-        .fail_pct = chance(w, 60) ? 0 : world_random(w, 60),
-        .death_pct = chance(w, 40) ? 0 : world_random(w, 10),
-        .leave_pct = chance(w, 40) ? 0 : world_random(w, 30),
-        .reload_pct = chance(w, 40) ? 0 : world_random(w, 4),
-        .outage_pct = chance(w, 70) ? 0 : 1,
-        .patient = chance(w, 30),
+        .fail_pct = world_chance(w, 60) ? 0 : world_random(w, 60),
+        .death_pct = world_chance(w, 40) ? 0 : world_random(w, 10),
+        .leave_pct = world_chance(w, 40) ? 0 : world_random(w, 30),
+        .reload_pct = world_chance(w, 40) ? 0 : world_random(w, 4),
+        .outage_pct = world_chance(w, 70) ? 0 : 1,
+        .patient = world_chance(w, 30),
     };
-    if (!chance(w, 5))
+    if (!world_chance(w, 5))
         return;
     w->climate.steady = w->climate.patient = true;
     w->climate.gap_us = 10000 + world_random(w, 50000);
@@ -723,12 +293,12 @@ static void build(struct world *w)
 
     registry_opts_defaults(&opts);
     w->worker_n = (uint16_t)(1 + world_random(w, SIM_WORKERS_MAX));
-    w->worker_first_i = w->worker_n > 1 && chance(w, 50);
+    w->worker_first_i = w->worker_n > 1 && world_chance(w, 50);
     opts.worker_n = w->worker_n;
     opts.worker_first_i = w->worker_first_i;
     opts.seed = w->seed;
     class_table_init(&w->classes);
-    if (chance(w, 60))
+    if (world_chance(w, 60))
         some_classes(w);
     w->registry = registry_new(&opts, &w->classes, &err);
     must(w->registry != NULL);
@@ -741,8 +311,8 @@ static void build(struct world *w)
     w->pool_n = 1 + world_random(w, SIM_POOLS_MAX);
     uint32_t db_caps[3], user_caps[3];
     for (uint32_t i = 0; i < 3; i++) {
-        db_caps[i] = chance(w, 70) ? 0 : 1 + world_random(w, 10);
-        user_caps[i] = chance(w, 70) ? 0 : 1 + world_random(w, 10);
+        db_caps[i] = world_chance(w, 70) ? 0 : 1 + world_random(w, 10);
+        user_caps[i] = world_chance(w, 70) ? 0 : 1 + world_random(w, 10);
     }
     for (uint32_t i = 0; i < w->pool_n; i++) {
         static const char *const dbs[] = {"shop", "bank", "blog"}, *const users[] = {"a", "b", "c"};
@@ -750,7 +320,7 @@ static void build(struct world *w)
             .database = dbs[i % 3],
             .user = users[i / 3 % 3],
             .upstream = w->upstreams[world_random(w, w->upstream_n)],
-            .replication = chance(w, 5) ? POOL_REPLICATION_PHYSICAL : POOL_REPLICATION_NO,
+            .replication = world_chance(w, 5) ? POOL_REPLICATION_PHYSICAL : POOL_REPLICATION_NO,
         };
         struct pool_opts o = some_pool_opts(w);
         o.max_db_n = db_caps[i % 3];
@@ -759,7 +329,7 @@ static void build(struct world *w)
         must(w->pools[i] != NULL);
         must(pool_set_owner(w->pools[i], &w->pools[i]) == &w->pools[i]);
     }
-    w->client_n = 1 + world_random(w, chance(w, 10) ? SIM_CLIENTS_MAX : 48);
+    w->client_n = 1 + world_random(w, world_chance(w, 10) ? SIM_CLIENTS_MAX : 48);
     for (uint32_t i = 0; i < w->client_n; i++)
         w->clients[i].worker =
             (uint16_t)(w->worker_first_i +
@@ -783,31 +353,31 @@ static void client_event(struct world *w, struct sim_client *c)
     switch (c->state) {
     case SIM_CLIENT_OUT:
         w->event = "login";
-        client_login(w, c);
+        acts_login(w, c);
         return;
     case SIM_CLIENT_IDLE:
-        w->event = chance(w, 3) ? "logout" : "acquire";
+        w->event = world_chance(w, 3) ? "logout" : "acquire";
         if (w->event[0] == 'l')
-            client_logout(w, c);
+            acts_logout(w, c);
         else
-            client_ask(w, c);
+            acts_ask(w, c);
         return;
     case SIM_CLIENT_WAITING:
-        if (!chance(w, w->climate.leave_pct))
+        if (!world_chance(w, w->climate.leave_pct))
             return;
         w->event = "cancel";
-        client_leave_queue(w, c);
+        acts_leave_queue(w, c);
         return;
     case SIM_CLIENT_HOLDING:
         w->event = "work";
-        if (chance(w, 20)) {
-            client_works(w, c);
+        if (world_chance(w, 20)) {
+            acts_work(w, c);
             return;
         }
         if (w->now_us - c->server->s.leased_us < world_random(w, 2 * w->climate.lease_us))
             return;
         w->event = "release";
-        client_release(w, c);
+        acts_release(w, c);
         return;
     }
 }
@@ -815,7 +385,7 @@ static void client_event(struct world *w, struct sim_client *c)
 /* Preferably one that was given away by a letter that has not come yet. */
 static struct sim_server *some_victim(struct world *w)
 {
-    for (uint32_t i = 0; i < w->letter_n && chance(w, 50); i++)
+    for (uint32_t i = 0; i < w->letter_n && world_chance(w, 50); i++)
         if (w->letters[i].server != NULL)
             return w->letters[i].server;
     return some_server(w);
@@ -823,15 +393,15 @@ static struct sim_server *some_victim(struct world *w)
 
 static void event(struct world *w)
 {
-    if (chance(w, w->climate.death_pct)) {
+    if (world_chance(w, w->climate.death_pct)) {
         struct sim_server *s = some_victim(w);
         w->event = "death";
         if (s != NULL)
-            server_dies(w, s);
-    } else if (chance(w, w->climate.reload_pct)) {
+            acts_server_dies(w, s);
+    } else if (world_chance(w, w->climate.reload_pct)) {
         w->event = "administration";
         administer(w);
-    } else if (chance(w, w->climate.outage_pct)) {
+    } else if (world_chance(w, w->climate.outage_pct)) {
         uint32_t i = world_random(w, w->upstream_n);
         w->event = "outage";
         w->outage[i] = !w->outage[i];
@@ -848,7 +418,7 @@ static void end_long_leases(struct world *w)
         struct sim_client *c = &w->clients[i];
         if (c->state == SIM_CLIENT_HOLDING &&
             w->now_us - c->server->s.leased_us > 2 * w->climate.lease_us)
-            client_release(w, c);
+            acts_release(w, c);
     }
 }
 
@@ -858,13 +428,13 @@ static void advance(struct world *w, uint64_t to_us)
 
     while ((next_us += 100 * US_PER_MS) <= to_us) {
         w->now_us = next_us;
-        deliver_due(w);
+        acts_deliver_due(w);
         tick(w);
         if (w->climate.steady)
             end_long_leases(w);
     }
     w->now_us = to_us;
-    deliver_due(w);
+    acts_deliver_due(w);
 }
 
 /* Everything heals, nobody comes any more, and leases end: all must come to rest by itself. */
@@ -878,7 +448,7 @@ static void drain(struct world *w)
     for (uint32_t i = 0; i < w->pool_n; i++) {
         check_before(w);
         pool_set_run(w->pools[i], POOL_RUNS, w->now_us, &actions);
-        finish(w, w->pools[i]->upstream, &actions, 0);
+        acts_finish(w, w->pools[i]->upstream, &actions, 0);
     }
     for (uint32_t i = 0; i < w->upstream_n; i++) {
         w->stale[i] = true;
@@ -892,7 +462,7 @@ static void drain(struct world *w)
             struct sim_client *c = &w->clients[i];
             busy |= c->state == SIM_CLIENT_WAITING || c->state == SIM_CLIENT_HOLDING;
             if (c->state == SIM_CLIENT_HOLDING)
-                client_release(w, c);
+                acts_release(w, c);
         }
         w->event = "drain";
         check_all(w);
@@ -913,11 +483,11 @@ static void take_down(struct world *w)
     w->event = "take down";
     for (uint32_t i = 0; i < w->client_n; i++)
         if (w->clients[i].state == SIM_CLIENT_IDLE)
-            client_logout(w, &w->clients[i]);
+            acts_logout(w, &w->clients[i]);
     for (uint32_t i = 0; i < w->pool_n; i++) {
         check_before(w);
         pool_set_run(w->pools[i], POOL_KILLED, w->now_us, &actions);
-        finish(w, w->pools[i]->upstream, &actions, 0);
+        acts_finish(w, w->pools[i]->upstream, &actions, 0);
     }
     for (uint32_t step = 0; step < 100 && w->letter_n > 0; step++)
         advance(w, w->now_us + US_PER_S);
@@ -927,7 +497,7 @@ static void take_down(struct world *w)
         o.min_always = false;
         check_before(w);
         pool_set_opts(w->pools[i], &o, w->now_us, &actions);
-        finish(w, w->pools[i]->upstream, &actions, 0);
+        acts_finish(w, w->pools[i]->upstream, &actions, 0);
     }
     for (uint32_t i = 0; i < w->upstream_n; i++)
         w->totals.evicted_n += w->upstreams[i]->evicted_n;
@@ -965,7 +535,7 @@ void world_run(struct world *w, uint64_t seed, uint32_t events_n)
         events_n *= 10; /* famine takes its time */
     for (w->event_n = 0; w->event_n < events_n; w->event_n++) {
         w->event = "time";
-        advance(w, w->now_us + some_us(w, w->climate.gap_us));
+        advance(w, w->now_us + world_some_us(w, w->climate.gap_us));
         event(w);
         check_all(w);
         w->totals.events_n++;

@@ -114,6 +114,9 @@ struct world {
 void world_run(struct world *w, uint64_t seed, uint32_t events_n);
 
 uint32_t world_random(struct world *w, uint32_t below);
+bool world_chance(struct world *w, uint32_t pct);
+/* Mostly near the mean, sometimes far beyond it. */
+uint64_t world_some_us(struct world *w, uint32_t mean_us);
 _Noreturn void world_fail(const struct world *w, const char *fmt, ...) PRINTF_LIKE(2, 3);
 uint32_t world_pool_i(const struct world *w, const struct pool *p);
 int world_upstream_i(const struct world *w, const struct upstream *u);
