@@ -30,8 +30,7 @@
 
 enum { EVICT_TRIES = 8 }; /* idle servers looked at for one of a pool where nobody waits */
 
-/* ---- waiting ----------------------------------------------------------------------------------
- */
+/* ---- waiting ------------------------------------------------------------------------------- */
 
 static void enter_lane(struct turn *t, struct pool_waiter *w)
 {
@@ -141,8 +140,7 @@ void dispatch_refuse(struct turn *t, struct pool_waiter *w, enum pool_refusal wh
                       .act = POOL_REFUSE, .worker = w->worker, .waiter = w, .pool = w->pool});
 }
 
-/* ---- leases -----------------------------------------------------------------------------------
- */
+/* ---- leases -------------------------------------------------------------------------------- */
 
 static void lease_begin(struct turn *t, struct pool_server *s)
 {
@@ -205,8 +203,7 @@ void dispatch_move_lease(struct turn *t, struct pool_server *s, uint8_t class_i)
     lease_begin(t, s);
 }
 
-/* ---- trying a lane ----------------------------------------------------------------------------
- */
+/* ---- trying a lane ------------------------------------------------------------------------- */
 
 static void count_wait(struct turn *t, uint8_t class_i, uint64_t wait_us)
 {
@@ -348,8 +345,7 @@ static void try_lane(struct turn *t, struct lane *l)
         try_open(t, l, w);
 }
 
-/* ---- whose turn -------------------------------------------------------------------------------
- */
+/* ---- whose turn ---------------------------------------------------------------------------- */
 
 struct bid {
     struct lane *lane;
@@ -516,8 +512,7 @@ int dispatch_claimed(struct turn *t, const struct pool *p)
     return -1;
 }
 
-/* ---- chores -----------------------------------------------------------------------------------
- */
+/* ---- chores -------------------------------------------------------------------------------- */
 
 bool dispatch_worn(const struct pool *p, const struct pool_server *s, uint64_t now_us)
 {

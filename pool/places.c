@@ -11,8 +11,7 @@ void places_act(struct turn *t, const struct pool_action *action)
     t->actions->at[t->actions->n++] = *action;
 }
 
-/* ---- idle servers -----------------------------------------------------------------------------
- */
+/* ---- idle servers -------------------------------------------------------------------------- */
 
 static void scope_idle_add(struct scope *scope, struct pool_server *s)
 {
@@ -117,8 +116,7 @@ void places_idle_relist(struct pool *p)
     }
 }
 
-/* ---- opening and closing ----------------------------------------------------------------------
- */
+/* ---- opening and closing ------------------------------------------------------------------- */
 
 void places_set_budget(struct upstream *u)
 {
@@ -245,8 +243,7 @@ void places_give(struct pool *p)
     p->upstream->server_n--;
 }
 
-/* ---- lanes ------------------------------------------------------------------------------------
- */
+/* ---- lanes --------------------------------------------------------------------------------- */
 
 static void scope_block(struct upstream *u, struct scope *scope, struct lane *l)
 {

@@ -36,8 +36,7 @@ static void turn_end(struct turn *t)
     lock_drop(&t->u->lock);
 }
 
-/* ---- clients ----------------------------------------------------------------------------------
- */
+/* ---- clients ------------------------------------------------------------------------------- */
 
 /* An idle server here, nobody waits before us, and nothing forbids it: most calls end here. */
 static bool grant_at_once(struct turn *t, struct pool *p, struct pool_waiter *w)
@@ -209,8 +208,7 @@ void pool_release(struct pool_server *s, const struct pool_observation *obs, uin
     turn_end(&t);
 }
 
-/* ---- servers ----------------------------------------------------------------------------------
- */
+/* ---- servers ------------------------------------------------------------------------------- */
 
 static void forget_failure(struct pool *p)
 {

@@ -211,8 +211,7 @@ void pool_sweep(struct upstream *u, uint64_t now_us, struct pool_actions *action
 /* Grants what can be granted, and goes on with what did not fit: for actions->more. */
 void pool_dispatch(struct upstream *u, uint64_t now_us, struct pool_actions *actions);
 
-/* ---- one pool: login, reload, console ----------------------------------------------------------
- */
+/* ---- one pool: login, reload, console ------------------------------------------------------ */
 
 /* A client of this class logged in to the pool, left it. What a class has reserved is kept free
  * only while it has clients. pool_client_moved(): its class has changed (SET application_name). */

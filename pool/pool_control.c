@@ -45,8 +45,7 @@ bool pool_opts_check(const struct pool_opts *opts, struct err *err)
     return true;
 }
 
-/* ---- clients ----------------------------------------------------------------------------------
- */
+/* ---- clients ------------------------------------------------------------------------------- */
 
 static void count_client(struct pool *p, uint8_t class_i, int by)
 {
@@ -98,8 +97,7 @@ void pool_client_moved(struct pool *p, uint8_t from_i, uint8_t to_i, uint64_t no
     lock_drop(&t.u->lock);
 }
 
-/* ---- reload, console ---------------------------------------------------------------------------
- */
+/* ---- reload, console ----------------------------------------------------------------------- */
 
 void pool_set_opts(struct pool *p, const struct pool_opts *opts, uint64_t now_us,
                    struct pool_actions *actions)
@@ -183,8 +181,7 @@ void pool_down_reason(struct pool *p, struct err *out)
     lock_drop(&p->upstream->lock);
 }
 
-/* ---- control loop ------------------------------------------------------------------------------
- */
+/* ---- control loop -------------------------------------------------------------------------- */
 
 void pool_dispatch(struct upstream *u, uint64_t now_us, struct pool_actions *actions)
 {

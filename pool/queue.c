@@ -9,8 +9,7 @@ static inline uint32_t key_of(const struct pool_waiter *w)
     return w->key_i % QUEUE_KEYS;
 }
 
-/* ---- joining and leaving ----------------------------------------------------------------------
- */
+/* ---- joining and leaving ------------------------------------------------------------------- */
 
 void queue_join(struct queue *q, struct pool_waiter *w, uint64_t now_us)
 {
@@ -68,8 +67,7 @@ void queue_lane_remove(struct lane *l, struct pool_waiter *w)
     l->waiting_n--;
 }
 
-/* ---- places of lanes --------------------------------------------------------------------------
- */
+/* ---- places of lanes ----------------------------------------------------------------------- */
 
 void queue_ready_add(struct queue *q, struct lane *l)
 {
@@ -108,8 +106,7 @@ void queue_stalled_remove(struct queue *q, struct lane *l)
     l->prev = l->next = NULL;
 }
 
-/* ---- turns ------------------------------------------------------------------------------------
- */
+/* ---- turns --------------------------------------------------------------------------------- */
 
 struct lane *queue_next_lane(struct queue *q)
 {
@@ -220,8 +217,7 @@ struct pool_waiter *queue_expired(const struct queue *q, uint64_t now_us)
     return NULL;
 }
 
-/* ---- what it costs -----------------------------------------------------------------------------
- */
+/* ---- what it costs ------------------------------------------------------------------------- */
 
 uint32_t queue_charge(struct queue *q, struct lane *l, uint32_t key_i)
 {

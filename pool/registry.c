@@ -69,8 +69,7 @@ static void registry_unlock(struct pool_registry *r)
     must(pthread_mutex_unlock(&r->mutex) == 0);
 }
 
-/* ---- upstreams --------------------------------------------------------------------------------
- */
+/* ---- upstreams ----------------------------------------------------------------------------- */
 
 static enum breaker_mode mode_of(enum class_breaker breaker)
 {
@@ -252,8 +251,7 @@ struct upstream *upstream_get(struct pool_registry *r, const char *host, uint16_
     return u;
 }
 
-/* ---- scopes -----------------------------------------------------------------------------------
- */
+/* ---- scopes -------------------------------------------------------------------------------- */
 
 static struct named_cap *cap_get(struct named_cap **table, const char *name, uint32_t max_n)
 {
@@ -312,8 +310,7 @@ static void scope_put(struct scope **table, struct scope *scope)
     free(scope);
 }
 
-/* ---- pools ------------------------------------------------------------------------------------
- */
+/* ---- pools --------------------------------------------------------------------------------- */
 
 static size_t pool_key_bytes(const struct pool_key *key)
 {
@@ -460,8 +457,7 @@ void pool_unhold(struct pool **p)
     *p = NULL;
 }
 
-/* ---- reload, walks, reaping --------------------------------------------------------------------
- */
+/* ---- reload, walks, reaping ---------------------------------------------------------------- */
 
 /* Lanes for classes the pools do not know yet. What was made before memory ran out stays: it is
  * found there the next time. */

@@ -60,8 +60,7 @@ void upstream_set_opts(struct upstream *u, const struct upstream_opts *opts)
     lock_drop(&u->lock);
 }
 
-/* ---- what runs --------------------------------------------------------------------------------
- */
+/* ---- what runs ----------------------------------------------------------------------------- */
 
 struct look {
     uint32_t inflight_n;
@@ -137,8 +136,7 @@ static bool protected_wait_excused(const struct upstream *u)
     return false;
 }
 
-/* ---- breakers ---------------------------------------------------------------------------------
- */
+/* ---- breakers ------------------------------------------------------------------------------ */
 
 static void note_rates(struct upstream *u)
 {
@@ -231,8 +229,7 @@ static void tick_error_breaker(struct turn *t)
         u->probe_wanted = false; /* answered by other means */
 }
 
-/* ---- what comes back with time ------------------------------------------------------------------
- */
+/* ---- what comes back with time ------------------------------------------------------------- */
 
 static void tick_budget(struct upstream *u, uint64_t now_us)
 {
@@ -363,8 +360,7 @@ void pool_tick(struct upstream *u, uint64_t now_us, struct pool_actions *actions
     lock_drop(&u->lock);
 }
 
-/* ---- for people -------------------------------------------------------------------------------
- */
+/* ---- for people ---------------------------------------------------------------------------- */
 
 const char *upstream_explain(struct upstream *u, uint8_t class_i, uint64_t now_us, char *buf,
                              size_t buf_bytes)

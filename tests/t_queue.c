@@ -233,8 +233,7 @@ static void test_the_median_is_not_moved_by_one_long_lease(void **state)
     assert_true(q.lease_us > 1500 && q.lease_us < 2600);
 }
 
-/* ---- deadlines ---------------------------------------------------------------------------------
- */
+/* ---- deadlines ----------------------------------------------------------------------------- */
 
 static struct due due;
 

@@ -5,8 +5,7 @@
 
 #include "tests/sim/check.h"
 
-/* ---- mail and actions --------------------------------------------------------------------------
- */
+/* ---- mail and actions ---------------------------------------------------------------------- */
 
 static void carry_out(struct world *w, struct pool_actions *actions, uint16_t acting);
 
@@ -230,8 +229,7 @@ void acts_deliver_due(struct world *w)
     }
 }
 
-/* ---- servers ----------------------------------------------------------------------------------
- */
+/* ---- servers ------------------------------------------------------------------------------- */
 
 static struct sim_server *new_server(struct world *w)
 {
@@ -305,8 +303,7 @@ void acts_server_dies(struct world *w, struct sim_server *s)
     acts_finish(w, u, &actions, acting);
 }
 
-/* ---- clients ----------------------------------------------------------------------------------
- */
+/* ---- clients ------------------------------------------------------------------------------- */
 
 void acts_release(struct world *w, struct sim_client *c)
 {

@@ -18,8 +18,7 @@
 #include "pool/places.h"
 #include "pool/rights.h"
 
-/* ---- what a class is entitled to, once more ---------------------------------------------------
- */
+/* ---- what a class is entitled to, once more ------------------------------------------------ */
 
 static uint32_t least(uint32_t a, uint32_t b)
 {
@@ -130,8 +129,7 @@ static struct entitled entitled_in_all(const struct world *w, const struct tally
     return e;
 }
 
-/* ---- a call -----------------------------------------------------------------------------------
- */
+/* ---- a call -------------------------------------------------------------------------------- */
 
 void check_before(struct world *w)
 {
@@ -265,8 +263,7 @@ void check_after_call(struct world *w, const struct pool_actions *actions)
     check_grants(w, &t);
 }
 
-/* ---- counts -----------------------------------------------------------------------------------
- */
+/* ---- counts -------------------------------------------------------------------------------- */
 
 static void check_pool_counts(struct world *w, const struct tally *t, const struct pool *p)
 {
@@ -363,8 +360,7 @@ static void check_addresses(struct world *w)
     }
 }
 
-/* ---- lists ------------------------------------------------------------------------------------
- */
+/* ---- lists --------------------------------------------------------------------------------- */
 
 static void check_idle_lists(struct world *w, const struct pool *p)
 {
@@ -446,8 +442,7 @@ static void check_due(struct world *w, const struct upstream *u)
         world_fail(w, "%u deadlines are listed, %u counted", n, u->due.waiters_n);
 }
 
-/* ---- no loss ----------------------------------------------------------------------------------
- */
+/* ---- no loss ------------------------------------------------------------------------------- */
 
 static bool scope_could(const struct world *w, const struct upstream *u, const struct scope *scope)
 {
@@ -527,8 +522,7 @@ static void check_famine(struct world *w, uint32_t pool_i, uint8_t class_i)
                    (double)(w->now_us - *since_us) / US_PER_S);
 }
 
-/* ---- all --------------------------------------------------------------------------------------
- */
+/* ---- all ----------------------------------------------------------------------------------- */
 
 void check_all(struct world *w)
 {

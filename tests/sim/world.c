@@ -8,8 +8,7 @@
 #include "tests/sim/acts.h"
 #include "tests/sim/check.h"
 
-/* ---- chance -----------------------------------------------------------------------------------
- */
+/* ---- chance -------------------------------------------------------------------------------- */
 
 static uint64_t next_random(struct world *w)
 {
@@ -66,8 +65,7 @@ int world_upstream_i(const struct world *w, const struct upstream *u)
     world_fail(w, "an upstream that is not of this world");
 }
 
-/* ---- time and administration --------------------------------------------------------------------
- */
+/* ---- time and administration --------------------------------------------------------------- */
 
 static void tick(struct world *w)
 {
@@ -256,8 +254,7 @@ static void administer(struct world *w)
     tick(w);
 }
 
-/* ---- a life -----------------------------------------------------------------------------------
- */
+/* ---- a life -------------------------------------------------------------------------------- */
 
 static void some_climate(struct world *w)
 {
