@@ -249,12 +249,6 @@ void console_close_all(struct control *k)
     }
 }
 
-const char *console_user(const struct control *k, uint64_t client_id)
-{
-    const struct console *s = console_of(k, client_id);
-    return s ? s->client->login->user : NULL;
-}
-
 bool console_kill(struct control *k, uint64_t client_id)
 {
     struct console *s = console_of(k, client_id);

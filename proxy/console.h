@@ -23,8 +23,6 @@ void console_cancel(struct client *c);
 void console_tick(struct control *k);
 /* The process ends. */
 void console_close_all(struct control *k);
-/* Who uses the console as this client; NULL: nobody. */
-const char *console_user(const struct control *k, uint64_t client_id);
 /* KILL_CLIENT of a client of the console. False: it is none. */
 bool console_kill(struct control *k, uint64_t client_id);
 

@@ -127,10 +127,8 @@ static void take_rows(void *arg, const struct copyout_peer *peers, size_t n)
     const struct rows_show *show = s->reply.show;
     struct rows_from from = rows_from(s);
     struct rows rows = {.at = NULL};
-    for (size_t i = 0; i < n; i++) {
-        const char *user = peers[i].route ? NULL : console_user(s->control, peers[i].id);
-        rows_put_peer(&from, show, &peers[i], user, &rows);
-    }
+    for (size_t i = 0; i < n; i++)
+        rows_put_peer(&from, show, &peers[i], &rows);
     put_rows(s, show->table, &rows);
     rows_free(&rows);
 }

@@ -277,8 +277,19 @@ static void take_sample(struct control *k, uint64_t now_us)
         a.ps_bind_count, a.client_bytes, a.server_bytes, a.xact_time, a.query_time, a.wait_time);
 }
 
+/* Once said is enough: it is tried again every second. */
+static void reread_users(struct control *k)
+{
+    struct err err;
+    bool good = reload_users(&k->reload, &err);
+    if (!good && !k->users_unread)
+        log_error("auth_file has changed, and the former users stay: %s", err.text);
+    k->users_unread = !good;
+}
+
 static void each_second(struct control *k, uint64_t now_us)
 {
+    reread_users(k);
     ping(k, now_us);
     reap(k, now_us);
     status_tick(k->status, now_us);

@@ -63,6 +63,7 @@ struct control {
     struct console *consoles; /* list */
     struct status *status;
     enum control_state state;
+    bool users_unread;    /* auth_file has changed, and cannot be read */
     bool suspended;       /* SUSPEND: paused, and nobody is accepted */
     uint32_t reconcile_n; /* ticks for which pools are compared with the gates again */
     uint64_t sampled_us;  /* start of the present stats_period */

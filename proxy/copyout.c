@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "proxy/census.h"
 #include "proxy/client.h"
 #include "proxy/route.h"
 #include "proxy/server.h"
@@ -35,6 +36,13 @@ static uint32_t the_copyouts_n; /* the control loop's */
 
 /* ---- in the loop that owns the rows ---------------------------------------------------------- */
 
+static const char *user_of(const struct client *c)
+{
+    if (c->of_user)
+        return census_name(c->of_user);
+    return c->login ? c->login->user : "";
+}
+
 static void copy_client(const struct hub *h, const struct client *c, struct copyout_peer *out)
 {
     const char *application = c->vars ? vars_get(c->vars, "application_name") : NULL;
@@ -45,6 +53,7 @@ static void copy_client(const struct hub *h, const struct client *c, struct copy
     out->link_id = c->server ? c->server->id : 0;
     out->state = client_state_name(c->state);
     out->route = c->route;
+    snprintf(out->user, sizeof out->user, "%s", user_of(c));
     out->worker = h->worker->index;
     out->class_i = c->route && c->state != CLIENT_IDLE ? c->waiter.class_i : c->class_i;
     out->pid = c->peer.is_unix ? (uint32_t)c->peer.pid : 0;
@@ -72,6 +81,7 @@ static void copy_server(const struct hub *h, const struct server *s, struct copy
     out->link_id = s->client ? s->client->id : 0;
     out->state = server_state_name(s->state);
     out->route = s->route;
+    snprintf(out->user, sizeof out->user, "%s", s->route->user);
     out->worker = h->worker->index;
     /* what its lease says is the upstream's, under a lock */
     out->class_i = s->client ? s->client->waiter.class_i : UINT8_MAX;

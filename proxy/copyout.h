@@ -11,6 +11,7 @@
 
 #include <sys/socket.h>
 
+#include "config/config.h"
 #include "pool/registry.h"
 #include "proxy/listen_peer.h"
 #include "proxy/tls.h"
@@ -29,9 +30,10 @@ enum copyout_what { COPYOUT_CLIENTS, COPYOUT_SERVERS };
 /* A client or a server. */
 struct copyout_peer {
     bool is_client;
-    uint64_t id, link_id;      /* link_id: of its other half; 0: none */
-    const char *state;         /* static */
-    const struct route *route; /* NULL: a client of the console */
+    uint64_t id, link_id;                /* link_id: of its other half; 0: none */
+    const char *state;                   /* static */
+    const struct route *route;           /* NULL: a client of the console */
+    char user[CONFIG_USER_NAME_MAX + 1]; /* clients: who logged in; servers: as whom we did */
     uint16_t worker;
     uint8_t class_i;         /* UINT8_MAX: none */
     uint32_t pid;            /* clients: peer's process on a Unix socket; servers: theirs */

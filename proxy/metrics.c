@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proxy/control.h"
+#include "proxy/listen.h"
 #include "proxy/log.h"
 #include "proxy/prep.h"
 #include "proxy/version.h"
@@ -11,7 +13,7 @@
 
 struct process_row {
     uint32_t workers, clients, paused, draining;
-    uint64_t up_us, log_dropped, prepared_statements;
+    uint64_t up_us, log_dropped, no_descriptor, prepared_statements;
 };
 
 #define ROW struct process_row
@@ -25,6 +27,8 @@ static const struct table_column process_columns[] = {
      .help = "Time since the start."},
     {COL(log_dropped, U64), .role = TABLE_COUNTER, .metric = "log_lines_dropped",
      .help = "Log lines that came faster than they could be written."},
+    {COL(no_descriptor, U64), .role = TABLE_COUNTER, .metric = "clients_refused_no_descriptor",
+     .help = "Clients turned away because the process was out of descriptors."},
     {COL(prepared_statements, U64), .role = TABLE_GAUGE,
      .help = "Different prepared statements known to the process."},
 };
@@ -43,6 +47,8 @@ static bool put_process(struct buf *b, const struct rows_from *from)
     row->draining = atomic_load_explicit(&p->draining, memory_order_relaxed);
     row->up_us = from->now_us - p->started_us;
     row->log_dropped = log_dropped_n();
+    if (*p->control->reload.listen)
+        row->no_descriptor = listen_refused_n(*p->control->reload.listen);
     row->prepared_statements = prep_statements_n();
     bool fits = table_put_metric_head(b, "pgweir_info", "gauge", "Version of pgweir.") &&
                 table_putf(b, "pgweir_info{version=\"%s\"} 1\n", VERSION_NUMBER) &&

@@ -164,6 +164,22 @@ bool reload_files(struct reload *r, struct err *err)
     return true;
 }
 
+bool reload_users(struct reload *r, struct err *err)
+{
+    const struct hub *h = r->proxy->hubs[0];
+    struct config *next = NULL;
+    if (!config_auth_file_changed(h->config))
+        return true;
+    if (!config_reread_auth_file(h->config, &next, err))
+        return false;
+    struct session_setup setup = {next, h->client_tls, h->server_tls};
+    session_reconfigure(r->proxy, &setup);
+    const struct config *mine = next;
+    config_unref(&mine);
+    log_info("auth_file read again");
+    return true;
+}
+
 bool reload_set(struct reload *r, const char *key, const char *value, struct err *err)
 {
     struct config *next = NULL;

@@ -26,6 +26,9 @@ struct reload {
 
 /* Reads the files again. False: err is what the console says. */
 MUST_USE bool reload_files(struct reload *r, struct err *err);
+/* auth_file is another than it was: only that is read again. To be asked now and then, as PgBouncer
+ * does. False: it cannot be read; nothing changed. */
+MUST_USE bool reload_users(struct reload *r, struct err *err);
 /* SET key = value. */
 MUST_USE bool reload_set(struct reload *r, const char *key, const char *value, struct err *err);
 /* SET BREAKER class mode. */

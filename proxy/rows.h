@@ -46,10 +46,9 @@ const struct rows_show *rows_find(const char *name);
 extern const struct rows_show rows_shows[];
 extern const size_t rows_shows_n;
 
-/* One row of CLIENTS, SERVERS or SOCKETS; none where ACTIVE_SOCKETS does not want it.
- * console_user: of a client without a route. */
+/* One row of CLIENTS, SERVERS or SOCKETS; none where ACTIVE_SOCKETS does not want it. */
 void rows_put_peer(const struct rows_from *from, const struct rows_show *show,
-                   const struct copyout_peer *peer, const char *console_user, struct rows *out);
+                   const struct copyout_peer *peer, struct rows *out);
 /* Whether the server is to be replaced (RECONNECT). */
 bool rows_server_is_old(struct proxy *p, const struct copyout_peer *server);
 

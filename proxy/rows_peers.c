@@ -12,7 +12,9 @@
 enum { TIME_BYTES = 40, PTR_BYTES = 24 };
 
 struct peer_row {
-    const char *type, *user, *database, *replication;
+    const char *type;
+    char user[CONFIG_USER_NAME_MAX + 1];
+    const char *database, *replication;
     char state[24];
     char addr[SOCK_ADDRESS_BYTES];
     uint32_t port;
@@ -34,7 +36,7 @@ struct peer_row {
 
 #define ROW struct peer_row
 #define PEER_COLUMNS                                                                               \
-    {COL(type, TEXT)}, {COL(user, TEXT)}, {COL(database, TEXT)}, {COL(replication, TEXT)},         \
+    {COL(type, TEXT)}, {COL(user, CHARS)}, {COL(database, TEXT)}, {COL(replication, TEXT)},        \
         {COL(state, CHARS)}, {COL(addr, CHARS)}, {COL(port, U32)}, {COL(local_addr, CHARS)},       \
         {COL(local_port, U32)}, {COL(connect_time, CHARS)}, {COL(request_time, CHARS)},            \
         {COL(wait, U32)}, {COL(wait_us, U32)}, {COL(close_needed, BOOL)}, {COL(ptr, CHARS)},       \
@@ -138,14 +140,14 @@ static bool is_at_work(const struct copyout_peer *p)
 }
 
 void rows_put_peer(const struct rows_from *from, const struct rows_show *show,
-                   const struct copyout_peer *peer, const char *console_user, struct rows *out)
+                   const struct copyout_peer *peer, struct rows *out)
 {
     const struct class_table *classes = from->proxy->hubs[0]->config->classes;
     if (show->source == ROWS_ACTIVE_SOCKETS && !is_at_work(peer))
         return;
     struct peer_row *row = rows_add(out, show->table);
     row->type = peer->is_client ? "C" : "S";
-    row->user = peer->route ? peer->route->user : console_user;
+    memcpy(row->user, peer->user, sizeof row->user);
     row->database = peer->route ? peer->route->database : "pgbouncer";
     row->replication = replication_name(peer->route);
     put_state(peer, show->table == &rows_sockets_table, row->state);

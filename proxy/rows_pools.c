@@ -8,6 +8,7 @@
 #include "config/users.h"
 #include "proxy/census.h"
 #include "proxy/gates.h"
+#include "proxy/hash.h" /* names of databases are the clients' to choose */
 #include "proxy/route.h"
 
 /* ---- copies ------------------------------------------------------------------------------------

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proxy/hash.h" /* names of databases are the clients' to choose */
+
 struct samples_db *samples_db(struct samples *s, const char *name)
 {
     struct samples_db *db;

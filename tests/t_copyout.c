@@ -16,6 +16,8 @@ static struct proxy proxy;
 static struct worker workers[LOOPS];
 static struct hub hubs[LOOPS];
 static struct client clients[LOOPS][CLIENTS];
+static char user_name[] = "user";
+static struct route route = {.user = user_name};
 static struct server servers[LOOPS][SERVERS];
 
 static void fill_loop(uint16_t loop)
@@ -38,6 +40,7 @@ static void fill_loop(uint16_t loop)
         struct server *s = &servers[loop][i];
         s->id = loop * 1000u + i + 1;
         s->net.fd = -1;
+        s->route = &route;
         s->state = SERVER_IDLE;
         DL_APPEND(h->servers, s);
     }
