@@ -193,9 +193,12 @@ clean: ## remove what was built
 	rm -rf $(O)
 
 install: $(O)/pgweir ## install into DESTDIR and PREFIX (/usr/local)
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/pgweir
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin share/pgweir lib/systemd/system)
 	install -m 755 $(O)/pgweir $(DESTDIR)$(PREFIX)/bin/pgweir
-	install -m 644 $(wildcard config/*.ini config/*.service) $(DESTDIR)$(PREFIX)/share/pgweir/
+	install -m 644 config/pgweir.ini config/userlist.example.txt README.md LICENSE \
+	    $(DESTDIR)$(PREFIX)/share/pgweir/
+	sed 's|@PREFIX@|$(PREFIX)|g' config/pgweir.service \
+	    >$(DESTDIR)$(PREFIX)/lib/systemd/system/pgweir.service
 
 -include $(ALL_SRC:%.c=$(O)/obj/%.d)
 -include $(if $(FUZZ_SRC),$(LIB_SRC:%.c=$(O)/fuzz/obj/%.d) $(FUZZ_SRC:%.c=$(O)/fuzz/obj/%.d))
