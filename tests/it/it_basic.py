@@ -4,7 +4,7 @@ import threading
 
 import psycopg
 
-from harness import Failed, Skip, case, holds, same, wait_until
+from harness import Failed, Skip, case, holds, in_thread, same, wait_until
 
 
 @case()
@@ -160,3 +160,49 @@ def one_server_serves_many_clients_in_turn(t):
             for _ in range(3) for client in clients}
     same(len(pids), 1, "number of servers")
     wait_until("SHOW POOLS counts 30 clients", lambda: weir.pool()["cl_active"] == 30)
+
+
+@case(beyond="1.18 has no prepared statements in transaction mode", each={
+    "extended": "extended", "prepared": "prepared"})
+def pgbench_pipelines(t, mode):
+    """libpq's pipeline mode: fifty statements before the first answer is read."""
+    weir = t.weir(default_pool_size=3)
+    script = t.dir / "pipeline.sql"
+    script.write_text("\\startpipeline\n" + "".join(
+        f"SELECT t FROM numbers WHERE i = {i};\n" for i in range(50)) + "\\endpipeline\n")
+    _, out, said = weir.tool("pgbench", "-n", "-M", mode, "-c", 8, "-j", 2, "-t", t.sized(100, 20),
+                             "-f", script)
+    holds("failed transactions: 0 " in out and not re.search(r"error|abort", said), out + said)
+
+
+@case()
+def more_workers_than_processors(t):
+    """Servers move between loops all the time: five clients in six loops share two."""
+    weir = t.weir(default_pool_size=2, workers=6)
+
+    def work(i):
+        with psycopg.connect(weir.dsn(), prepare_threshold=None) as client:
+            for n in range(t.sized(150, 30)):
+                same(client.execute("SELECT %s::int, pg_sleep(0)", (n,)).fetchone()[0], n, "row")
+                if n % 3:
+                    client.commit()
+                else:
+                    client.rollback()
+            return i
+
+    threads = [in_thread(work, i) for i in range(12)]
+    for i, thread in enumerate(threads):
+        same(thread.get(50), i, "a client")
+    holds(t.pg.servers_n() <= 2, "more servers than the pool allows")
+
+
+@case(beyond="1.18 has no replication connections")
+def replication_connections(t):
+    weir = t.weir(default_pool_size=20)
+    _, out, _ = weir.psql("IDENTIFY_SYSTEM", replication="database")
+    holds(out.strip().endswith("|postgres"), f"logical: {out}")
+    # Two connections at once: the base and the WAL meanwhile.
+    weir.tool("pg_basebackup", "-D", t.dir / "base", "-c", "fast", "-X", "stream")
+    holds((t.dir / "base" / "PG_VERSION").exists(), "no base backup")
+    ends = [row for row in weir.console("SHOW ENDS") if row["class"] == "backup"]
+    holds(sum(row["count"] for row in ends) >= 2, f"SHOW ENDS: {ends}")

@@ -45,9 +45,7 @@ def a_real_pg_dump_is_a_backup(t):
             dump = t.spawn([t.pg.bin / "pg_dump", "-f", "/dev/null", "-d", weir.dsn(dbname=name)])
             wait_until("pg_dump is there", lambda: class_of(weir, "pg_dump"))
             same(class_of(weir, "pg_dump"), "backup", "class of pg_dump")
-            backup = next(row for row in weir.console("SHOW CLASSES")
-                          if "backup" in [str(value) for value in row.values()])
-            holds(any(value == 1 for value in backup.values()), f"SHOW CLASSES: {backup}")
+            same(shown(weir, "backup")["clients"], 1, "clients of class backup")
         same(dump.wait(20), 0, "exit status of pg_dump")
     same(class_of(weir, "pg_dump"), None, "pg_dump is still there")
 
@@ -123,6 +121,7 @@ DEMOTED = {
     "COPY": "COPY (SELECT pg_sleep(3)) TO STDOUT",
     "COPY in a transaction": "BEGIN; COPY (SELECT pg_sleep(3)) TO STDOUT; COMMIT",
     "COPY behind a comment": "/* x */ -- y\n copy (SELECT pg_sleep(3)) TO STDOUT",
+    "a cursor": "BEGIN; DECLARE c CURSOR FOR SELECT pg_sleep(3); FETCH ALL FROM c; COMMIT",
 }
 
 
@@ -131,12 +130,34 @@ def a_copy_out_of_psql_is_demoted_while_it_lasts(t, sql):
     weir = t.weir()
     child = t.spawn([t.pg.bin / "psql", "-Xq", "-d", weir.dsn(application_name="psql"), "-c", sql])
     wait_until("it runs", lambda: t.pg.running_n("pg_sleep"))
-    shown = wait_until("SHOW CLASSES counts a bulk server", lambda: [
-        row for row in weir.console("SHOW CLASSES") if "bulk" in [str(v) for v in row.values()]
-        and any(value == 1 for value in row.values() if isinstance(value, int))])
-    holds(shown, "bulk")
+    wait_until("it counts as bulk", lambda: shown(weir, "bulk")["active"] == 1, 2)
+    same(class_of(weir, "psql"), "bulk", "its class meanwhile")
     child.kill()
     child.wait()
+
+
+def shown(weir, name):
+    """The line of SHOW CLASSES."""
+    return next(row for row in weir.console("SHOW CLASSES") if row["class"] == name)
+
+
+@case(beyond=BEYOND)
+def long_and_large_transactions_are_demoted_for_their_rest(t):
+    weir = t.weir(text="[class interactive]\ndemote_after = 1\ndemote_bytes = 1000000\n")
+    with weir.connect(application_name="long") as client:
+        running = in_thread(lambda: client.execute("SELECT pg_sleep(2.5)"))
+        wait_until("it runs", lambda: t.pg.running_n("pg_sleep"))
+        same(shown(weir, "bulk")["active"], 0, "bulk at first")
+        wait_until("it is bulk after a second", lambda: shown(weir, "bulk")["active"] == 1, 3)
+        running.get()
+        wait_until("and no more when it is over", lambda: shown(weir, "bulk")["active"] == 0)
+        client.execute("BEGIN")
+        client.execute("SELECT repeat('x', 3000000)")
+        wait_until("a large result counts", lambda: shown(weir, "bulk")["active"] == 1)
+        client.execute("COMMIT")
+        wait_until("and no more when it is over", lambda: shown(weir, "bulk")["active"] == 0)
+        same(shown(weir, "interactive")["demoted"], 2, "transactions demoted")
+        same(class_of(weir, "long"), "interactive", "class of the client in the end")
 
 
 @case(beyond=BEYOND)

@@ -115,6 +115,21 @@ def who_may_do_what(t):
     holds(weir.console("SHOW POOLS", user="postgres", unix=False), "admin over TCP")
 
 
+@case(beyond="it asks for a password here, unless its own user name is asked for")
+def its_own_user_needs_no_password_on_the_unix_socket(t):
+    weir = t.weir(auth_type="scram-sha-256", userlist={"postgres": "secret"}, admin_users="")
+    for name in ("pgweir", "pgbouncer"):
+        command = [t.pg.bin / "psql", "-XAtw", "-p", str(weir.port), "-U", name, name, "-c",
+                   "SHOW VERSION"]
+        _, out, _ = output_of([*as_postgres(), *command, "-h", weir.dir])
+        holds(out.strip(), "no version")
+        status, _, _ = output_of([*as_postgres(), *command, "-h", "127.0.0.1"], check=False)
+        holds(status != 0, f"{name} is let in over TCP without a password")
+        if os.getuid() == 0:
+            status, _, _ = output_of([*command, "-h", weir.dir], check=False)
+            holds(status != 0, f"{name} is let in as another user of this machine")
+
+
 @case(beyond="a long command ends the connection")
 def wrong_commands_are_errors_and_no_more(t):
     weir = t.weir()

@@ -92,6 +92,32 @@ def query_wait_timeout_acts(t):
     same(weir.value("SELECT 1"), 1, "afterwards")
 
 
+@case(beyond="1.18 has no query_wait_notify")
+def a_waiting_client_is_told_that_it_waits(t):
+    weir = t.weir(default_pool_size=1, query_wait_notify=1)
+    holder, client = weir.connect(autocommit=False), weir.connect()
+    holder.execute("SELECT 1")
+    notices = []
+    client.add_notice_handler(lambda notice: notices.append(notice.message_primary))
+    waiting = in_thread(lambda: client.execute("SELECT 'in'").fetchone()[0])
+    wait_until("a notice", lambda: notices, 4)
+    holder.commit()
+    same(waiting.get(), "in", "the query")
+
+
+@case(beyond="it has no cap per address")
+def max_address_connections_per_client_address(t):
+    weir = t.weir(max_address_connections=2, default_pool_size=10, query_wait_timeout=20)
+    threads = [in_thread(lambda: weir.value("SELECT 1, pg_sleep(0.2)")) for _ in range(8)]
+    most = 0
+    while not all(thread.done() for thread in threads):
+        most = max(most, t.pg.running_n("pg_sleep"))
+        same(weir.value("SELECT 1", unix=True), 1, "somebody on the Unix socket")
+    for thread in threads:
+        same(thread.get(), 1, "answer")
+    same(most, 2, "statements of one address at once")
+
+
 @case(beyond="it closes the client")
 def a_refused_client_stays_connected(t):
     weir = t.weir(default_pool_size=1, query_wait_timeout=0.5)
