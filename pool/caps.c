@@ -39,16 +39,18 @@ void caps_give(struct cap *const *caps, uint32_t n)
         cap_give(caps[i]);
 }
 
-void cap_claim(struct cap *c, const void *who, uint64_t now_us)
+bool cap_claim(struct cap *c, const void *who, uint64_t now_us)
 {
     const void *claimant = atomic_load_explicit(&c->claimant, memory_order_relaxed);
 
     if (claimant != NULL && claimant != who &&
         now_us < atomic_load_explicit(&c->claim_until_us, memory_order_relaxed))
-        return;
+        return false;
     atomic_store_explicit(&c->claimant, who, memory_order_relaxed);
     atomic_store_explicit(&c->claim_until_us, now_us + CAP_CLAIM_US, memory_order_relaxed);
-    atomic_store_explicit(&c->owed, true, memory_order_relaxed);
+    /* A place that is free and kept needs nobody to give one up. */
+    atomic_store_explicit(&c->owed, !cap_has_room(c), memory_order_relaxed);
+    return true;
 }
 
 void cap_unclaim(struct cap *c, const void *who)

@@ -51,8 +51,12 @@ static inline bool cap_kept(const struct cap *c, const void *who, uint64_t now_u
     return claimant != NULL && claimant != who && cap_max(c) > 0 && cap_used(c) + 1 >= cap_max(c) &&
            now_us < atomic_load_explicit(&c->claim_until_us, memory_order_relaxed);
 }
-/* Claims the next place, unless somebody else has. */
-void cap_claim(struct cap *c, const void *who, uint64_t now_us);
+/* Claims the next place, or renews the claim. False: somebody else has one. */
+MUST_USE bool cap_claim(struct cap *c, const void *who, uint64_t now_us);
+static inline bool cap_claimed_by(const struct cap *c, const void *who)
+{
+    return atomic_load_explicit(&c->claimant, memory_order_relaxed) == who;
+}
 /* The claim of `who` is met, or given up. */
 void cap_unclaim(struct cap *c, const void *who);
 /* True, to one holder: somebody else than `who` has a claim, a place is to be given up for it. */

@@ -634,15 +634,21 @@ void dispatch_chores(struct turn *t)
     pool_chores(t);
 }
 
-/* Other upstreams may hold the places of a database or a user, under locks that are not ours. */
-static void claim_elsewhere(struct turn *t, const struct scope *scope)
+/* Other upstreams may hold the places of a database or a user, under locks that are not ours. A
+ * lane may need both: it keeps the one it has claimed while it waits for the other. The user's
+ * comes first for everybody, so no two upstreams wait for each other. */
+static void claim_for(struct turn *t, const struct lane *l)
 {
-    if (scope->kind == SCOPE_UPSTREAM || cap_has_room(scope->cap))
+    static const enum scope_kind order[] = {SCOPE_USER, SCOPE_DATABASE};
+
+    if (queue_lane_since(l) + POOL_MOVE_US > t->now_us)
         return;
-    for (uint32_t mask = scope->blocked_mask; mask != 0; mask &= mask - 1) {
-        const struct lane *l = scope->blocked[__builtin_ctz(mask)];
-        if (queue_lane_since(l) + POOL_MOVE_US <= t->now_us)
-            cap_claim(scope->cap, t->u, t->now_us);
+    for (uint32_t i = 0; i < COUNT_OF(order); i++) {
+        const struct scope *scope = l->pool->scopes[order[i]];
+        if (places_has_room(t, scope) && !cap_claimed_by(scope->cap, t->u))
+            continue;
+        if (!cap_claim(scope->cap, t->u, t->now_us))
+            return;
     }
 }
 
@@ -660,7 +666,8 @@ void dispatch_wake_all(struct turn *t)
         DL_APPEND(u->blocked_scopes, scope);
         while (turn_has_room(t) && places_wake_scope(t, scope))
             dispatch_run(t, NULL);
-        claim_elsewhere(t, scope);
+        for (uint32_t mask = scope->blocked_mask; mask != 0; mask &= mask - 1)
+            claim_for(t, scope->blocked[__builtin_ctz(mask)]);
     }
 }
 

@@ -83,22 +83,26 @@ static void test_claims_keep_the_next_place(void **state)
     assert_true(cap_take(&c));
     assert_true(cap_take(&c));
     assert_false(cap_yield(&c, &here, now_us)); /* nobody claims */
-    cap_claim(&c, &there, now_us);
+    assert_true(cap_claim(&c, &there, now_us));
     assert_true(cap_yield(&c, &here, now_us));
     assert_false(cap_yield(&c, &here, now_us)); /* one is enough */
     assert_false(cap_yield(&c, &there, now_us));
     cap_give(&c);
     assert_true(cap_kept(&c, &here, now_us));
     assert_false(cap_kept(&c, &there, now_us));
-    cap_claim(&c, &here, now_us); /* comes second: waits its turn */
+    assert_false(cap_claim(&c, &here, now_us)); /* comes second: waits its turn */
     assert_false(cap_kept(&c, &there, now_us));
+    assert_true(cap_claim(&c, &there, now_us)); /* renewed; but the place is there: */
+    cap_give(&c);
+    assert_true(cap_take(&c));
+    assert_false(cap_yield(&c, &here, now_us)); /* nobody owes one */
     assert_true(cap_take(&c));
     cap_unclaim(&c, &there);
     assert_false(cap_kept(&c, &here, now_us));
-    cap_claim(&c, &there, now_us);
+    assert_true(cap_claim(&c, &there, now_us));
     now_us += CAP_CLAIM_US; /* whoever does not renew it has lost interest */
     assert_false(cap_kept(&c, &here, now_us));
-    cap_claim(&c, &here, now_us);
+    assert_true(cap_claim(&c, &here, now_us));
     assert_true(cap_kept(&c, &there, now_us));
 }
 
