@@ -1,5 +1,3 @@
-#include "config/table.h" /* before all that includes uthash */
-
 #include "proxy/admin.h"
 
 #include <errno.h>

@@ -1,5 +1,3 @@
-#include "config/table.h" /* before all that includes uthash */
-
 #include "proxy/control.h"
 
 #include <inttypes.h>
@@ -11,6 +9,7 @@
 #include "pool/show.h"
 #include "proxy/admin.h"
 #include "proxy/console.h"
+#include "proxy/control_watch.h"
 #include "proxy/copyout.h"
 #include "proxy/gates.h"
 #include "proxy/listen.h"
@@ -18,7 +17,6 @@
 #include "proxy/notify.h"
 #include "proxy/session.h"
 #include "proxy/status.h"
-#include "proxy/watch.h"
 
 enum {
     TICKS_PER_SWEEP = 3, /* of pools: PgBouncer's janitor comes three times a second, too */
@@ -74,7 +72,7 @@ static void tick_upstreams(struct control *k, uint64_t now_us)
     for (size_t i = 0; i < w.n; i++) {
         pool_tick(w.at[i], now_us, &actions);
         session_carry_out(k->hub, &actions);
-        watch_upstream(k, w.at[i]);
+        control_watch_upstream(k, w.at[i]);
         if (k->ticks_n % TICKS_PER_SWEEP != 0)
             continue;
         pool_sweep(w.at[i], now_us, &actions);
@@ -386,6 +384,6 @@ void control_close(struct control **control)
     k->proxy->control = NULL;
     gates_free(&k->proxy->gates);
     free(k->pings);
-    watch_free(k);
+    control_watch_free(k);
     free(k);
 }

@@ -39,7 +39,7 @@ struct control_opts {
  * proxy->control. When the process has to end it stops that loop (worker_stop()). */
 MUST_USE bool control_open(struct control **out, const struct control_opts *opts, struct err *err);
 /* When no loop runs any more. */
-void control_close(struct control **k);
+void control_close(struct control **control);
 
 /* ---- for console and status port ------------------------------------------------------------- */
 

@@ -208,6 +208,7 @@ struct copyout *copyout_start(struct proxy *proxy, const struct copyout_opts *op
     the_copyouts_n++;
     for (uint16_t i = 0; i < proxy->worker_n; i++) {
         struct part *p = parts[i];
+        must(p);
         memset(p, 0, offsetof(struct part, rows));
         p->copyout = c;
         p->worker = i;

@@ -1,6 +1,6 @@
-#include "config/table.h" /* before all that includes uthash */
-
 #include "proxy/reload.h"
+
+#include "config/table.h" /* before all that includes uthash */
 
 #include <stdlib.h>
 #include <string.h>

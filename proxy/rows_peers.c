@@ -111,7 +111,7 @@ static void put_server(const struct rows_from *from, const struct copyout_peer *
 {
     put_address(&s->remote, row->addr, &row->port);
     put_address(&s->local, row->local_addr, &row->local_port);
-    if (s->remote.ss_family == AF_UNIX)
+    if (s->remote.ss_family == AF_UNIX && s->route)
         row->port = row->local_port = upstream_port(pool_upstream(s->route->pool));
     row->close_needed = rows_server_is_old(from->proxy, s);
 }

@@ -1,6 +1,6 @@
-#include "config/table.h" /* before all that includes uthash */
-
 #include "proxy/status.h"
+
+#include "config/table.h" /* before all that includes uthash */
 
 #include <errno.h>
 #include <netdb.h>

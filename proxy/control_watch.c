@@ -1,6 +1,4 @@
-#include "config/table.h" /* before all that includes uthash */
-
-#include "proxy/watch.h"
+#include "proxy/control_watch.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -93,7 +91,7 @@ static void watch_errors(struct control_watch *w, struct upstream *u)
     w->error_state = s.error_breaker;
 }
 
-void watch_upstream(struct control *k, struct upstream *u)
+void control_watch_upstream(struct control *k, struct upstream *u)
 {
     struct control_watch *w = watch_of(k, u);
     struct breaker_transition t;
@@ -104,7 +102,7 @@ void watch_upstream(struct control *k, struct upstream *u)
     watch_errors(w, u);
 }
 
-void watch_free(struct control *k)
+void control_watch_free(struct control *k)
 {
     free(k->watches);
     k->watches = NULL;
