@@ -28,9 +28,14 @@ static void arm(struct conn *c, short wanted)
         return;
     event_assign(&c->event, event_get_base(&c->event), c->fd, (short)(wanted | EV_PERSIST),
                  event_get_callback(&c->event), event_get_callback_arg(&c->event));
-    /* epoll knows this descriptor's room already; ENOMEM here would lose wake-ups silently */
-    must(event_add(&c->event, NULL) == 0);
     c->armed = wanted;
+    if (event_add(&c->event, NULL) == 0)
+        return;
+    /* The kernel is out of memory or watches. A connection nobody watches must not linger: its owner
+     * is called once more, and reads its end. */
+    c->armed = 0;
+    shutdown(c->fd, SHUT_RDWR);
+    event_active(&c->event, EV_READ, 1);
 }
 
 bool net_attach(struct conn *c, struct worker *w, net_callback on_event, void *arg)
