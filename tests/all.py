@@ -204,7 +204,7 @@ def main():
               f"{log.failed:4} failed {time.monotonic() - at:7.1f} s  {log.note}", flush=True)
         if log.failed:
             lines = [line for line in log.path.read_text().splitlines()
-                     if not line.startswith(("ok ", "skip", "[ RUN ", "[       OK", "[=====", "CC "))]
+                     if not line.startswith(("ok ", "skip", "[ RUN ", "[       OK", "[===="))]
             print(f"---- end of {log.path}, without what went well")
             print("\n".join(lines[-TAIL_LINES:]), flush=True)
             print("----")
