@@ -429,7 +429,7 @@ def main():
         writer.writerows(rows)
     draw(results, out)
     verdicts = list(judge(results)) + list(storm.judge(storms))
-    report = "\n".join([table(rows), "", *moving(results), "", storm.report(storms), ""] + [
+    report = "\n".join([table(rows), "", *moving(results), *storm.report(storms), ""] + [
         f"{'ok    ' if holds else 'FAILED'}  {what}: {figures}"
         for what, holds, figures in verdicts])
     (out / "report.txt").write_text(report + "\n")

@@ -103,13 +103,14 @@ def run(pg, out):
 
 
 def report(results):
+    """A line for each pooler."""
     lines = []
     for r in results:
         back = "never" if r["recovery_s"] is None else f"{r['recovery_s']:.2f} s"
         errors = " ".join(f"{code}:{n}" for code, n in r["errors"].items())
         lines.append(f"retry storm, {r['arm']:8} {r['before']:6.0f}/s before, {r['during']:5.0f}/s "
                      f"during, {r['last']:6.0f}/s at the end; back at 90 % after {back}; {errors}")
-    return "\n".join(lines)
+    return lines
 
 
 def judge(results):
@@ -135,7 +136,7 @@ def main():
         results = run(pg, out)
     finally:
         pg.stop()
-    print(report(results))
+    print(*report(results), sep="\n")
     verdicts = list(judge(results))
     for what, holds, figures in verdicts:
         print(f"{'ok    ' if holds else 'FAILED'}  {what}: {figures}")
