@@ -1,5 +1,6 @@
 #include "proxy/refusal.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -89,7 +90,11 @@ static void describe(const struct client *c, bool at_login, struct text *t)
         break;
     case POOL_REFUSED_SHUTDOWN:
         sqlstate = "57P01";
-        snprintf(t->message, sizeof t->message, "database \"%s\" is disabled", c->route->database);
+        if (atomic_load_explicit(&c->hub->proxy->draining, memory_order_relaxed))
+            snprintf(t->message, sizeof t->message, "pooler is shutting down");
+        else
+            snprintf(t->message, sizeof t->message, "database \"%s\" is disabled",
+                     c->route->database);
         break;
     }
     snprintf(t->sqlstate, sizeof t->sqlstate, "%.5s", sqlstate);

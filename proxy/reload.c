@@ -40,6 +40,8 @@ static void reconfigure_route(struct reload *r, struct route *route, const struc
     case ROUTE_KEPT:
         break;
     case ROUTE_DIRTY:
+        pool_mark_dirty(route->pool, now_us, &actions);
+        session_carry_out(h, &actions);
         gate = gates_own(r->proxy->gates, route->database);
         gate.reconnect_us = now_us;
         if (!gates_set(r->proxy->gates, route->database, &gate))

@@ -193,13 +193,11 @@ enum route_change route_reconfigure(struct route *r, struct hub *h, const struct
         return ROUTE_GONE;
     upstream_opts_of(h, &upstream_opts);
     upstream_set_opts(pool_upstream(r->pool), &upstream_opts);
-    if (!was || !same_target(db, was) || !same_server_tls(&h->config->globals, &before->globals)) {
-        pool_mark_dirty(r->pool, now_us, actions);
-        return ROUTE_DIRTY;
-    }
     pool_opts_of(h, db, r->user, &pool_opts);
     pool_set_opts(r->pool, &pool_opts, now_us, actions);
-    return ROUTE_KEPT;
+    bool kept =
+        was && same_target(db, was) && same_server_tls(&h->config->globals, &before->globals);
+    return kept ? ROUTE_KEPT : ROUTE_DIRTY;
 }
 
 /* ---- what logins share ------------------------------------------------------------------------

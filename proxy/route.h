@@ -26,8 +26,9 @@ struct welcome {
     X(xact_count)                                                                                  \
     X(query_count)                                                                                 \
     X(client_bytes)                                                                                \
-    X(server_bytes) X(xact_time) X(query_time) X(wait_time) X(ps_client_parse_count)               \
-        X(ps_server_parse_count) X(ps_bind_count) X(client_login_count)
+    X(server_bytes)                                                                                \
+    X(xact_time) X(query_time) X(wait_time) X(ps_client_parse_count) X(ps_server_parse_count)      \
+        X(ps_bind_count) X(client_login_count)
 
 struct route_cell {
     uint32_t config_version; /* of `settings`; 0: never computed */
@@ -72,13 +73,11 @@ static inline struct route_cell *route_counters(struct route *r, struct hub *h)
 }
 /* The database line, or NULL when it has gone from the configuration. */
 const struct config_database *route_database(const struct route *r, const struct hub *h);
-/* After a reload, in the control loop: new limits to pool and upstream, and servers that were
- * logged in with what has changed since `before` are dirty. Carry out the actions, also those of
- * ROUTE_KEPT. */
+/* After a reload, in the control loop: new limits to pool and upstream; carry out the actions. */
 enum route_change {
     ROUTE_KEPT,
-    ROUTE_DIRTY,
-    ROUTE_GONE /* its database is not configured any more */
+    ROUTE_DIRTY, /* servers were logged in with what has changed: pool_mark_dirty() */
+    ROUTE_GONE,  /* its database is not configured any more */
 };
 enum route_change route_reconfigure(struct route *r, struct hub *h, const struct config *before,
                                     uint64_t now_us, struct pool_actions *actions);
