@@ -44,8 +44,10 @@ bool cap_claim(struct cap *c, const void *who, uint64_t now_us)
     const void *claimant = atomic_load_explicit(&c->claimant, memory_order_relaxed);
 
     if (claimant != NULL && claimant != who &&
-        now_us < atomic_load_explicit(&c->claim_until_us, memory_order_relaxed))
+        now_us < atomic_load_explicit(&c->claim_until_us, memory_order_relaxed)) {
+        atomic_store_explicit(&c->rival, who, memory_order_relaxed);
         return false;
+    }
     atomic_store_explicit(&c->claimant, who, memory_order_relaxed);
     atomic_store_explicit(&c->claim_until_us, now_us + CAP_CLAIM_US, memory_order_relaxed);
     /* A place that is free and kept needs nobody to give one up. */
@@ -55,8 +57,10 @@ bool cap_claim(struct cap *c, const void *who, uint64_t now_us)
 
 void cap_unclaim(struct cap *c, const void *who)
 {
-    if (atomic_load_explicit(&c->claimant, memory_order_relaxed) == who)
-        atomic_store_explicit(&c->claimant, NULL, memory_order_relaxed);
+    if (atomic_load_explicit(&c->claimant, memory_order_relaxed) != who)
+        return;
+    const void *rival = atomic_exchange_explicit(&c->rival, NULL, memory_order_relaxed);
+    atomic_store_explicit(&c->claimant, rival, memory_order_relaxed);
 }
 
 bool cap_yield(struct cap *c, const void *who, uint64_t now_us)

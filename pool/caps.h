@@ -24,6 +24,7 @@ struct cap {
     _Atomic uint32_t max_n; /* 0: no limit. May be lowered below used_n: then nobody is let in */
     /* the claim; races on it cost a place's detour, never a count */
     _Atomic(const void *) claimant;
+    _Atomic(const void *) rival; /* whose claim came second: the next one is his */
     _Atomic uint64_t claim_until_us;
     _Atomic bool owed; /* nobody has given a place up for it yet */
 };

@@ -161,6 +161,7 @@ static void lease_end(struct turn *t, struct pool_server *s)
 
     shares_unlease(&s->pool->shares, c);
     shares_unlease(&u->shares, c);
+    s->pool->lanes[c]->left_us = t->now_us;
     queue_settle(&u->queues[c], s->pool->lanes[c], s->key_i, s->charged_us, lease_us);
     u->tiers[c].vtime_us += lease_us * 100 / u->classes[c].weight;
     u->tiers[c].lease_us += lease_us;
@@ -405,10 +406,19 @@ static bool bid_beats(const struct bid *a, const struct bid *b)
     return a->vtime_us < b->vtime_us;
 }
 
+/* Since when the class has had nothing here, though it waits. After each lease it starts anew: the
+ * floor is a lease now and then, not a way past everybody for a long queue. */
+static uint64_t hungry_since(const struct lane *l)
+{
+    uint64_t since_us = queue_lane_since(l);
+
+    return since_us > l->left_us ? since_us : l->left_us;
+}
+
 static bool at_floor(struct turn *t, const struct lane *l)
 {
     return l->pool->shares.at[l->class_i].leased_n == 0 &&
-           queue_lane_since(l) + POOL_FLOOR_WAIT_US <= t->now_us;
+           hungry_since(l) + POOL_FLOOR_WAIT_US <= t->now_us;
 }
 
 /* The lane of this pool that has waited longest for its floor, else the one given. */
@@ -421,7 +431,7 @@ static struct lane *floor_first(struct turn *t, struct lane *best)
         struct lane *l = p->lanes[__builtin_ctz(mask)];
         if (l->state == LANE_READY && at_floor(t, l) &&
             shares_allow(&t->u->shares, l->class_i, 0) &&
-            (first == NULL || queue_lane_since(l) < queue_lane_since(first)))
+            (first == NULL || hungry_since(l) < hungry_since(first)))
             first = l;
     }
     return first != NULL ? first : best;
@@ -641,13 +651,20 @@ static void claim_for(struct turn *t, const struct lane *l)
 {
     static const enum scope_kind order[] = {SCOPE_USER, SCOPE_DATABASE};
 
-    if (queue_lane_since(l) + POOL_MOVE_US > t->now_us)
-        return;
+    struct upstream *u = t->u;
+    struct pool *p = l->pool;
+    uint8_t c = l->class_i;
+
+    if (queue_lane_since(l) + POOL_MOVE_US > t->now_us ||
+        !shares_allow(&p->shares, c, p->shares.at[c].opening_n) ||
+        !shares_allow(&u->shares, c, u->shares.at[c].opening_n))
+        return; /* a place kept for him would be kept from all */
     for (uint32_t i = 0; i < COUNT_OF(order); i++) {
-        const struct scope *scope = l->pool->scopes[order[i]];
-        if (places_has_room(t, scope) && !cap_claimed_by(scope->cap, t->u))
+        struct scope *scope = p->scopes[order[i]];
+        bool others = cap_used(scope->cap) > scope->server_n; /* or it is between our own pools */
+        if (!cap_claimed_by(scope->cap, u) && (places_has_room(t, scope) || !others))
             continue;
-        if (!cap_claim(scope->cap, t->u, t->now_us))
+        if (!cap_claim(scope->cap, u, t->now_us))
             return;
     }
 }

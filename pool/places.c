@@ -149,8 +149,10 @@ uint32_t places_take(struct turn *t, struct pool *p)
     uint32_t full_i = caps_take(caps, POOL_SCOPES);
     if (full_i < POOL_SCOPES)
         return order[full_i];
-    for (uint32_t i = 0; i < POOL_SCOPES; i++)
+    for (uint32_t i = 0; i < POOL_SCOPES; i++) {
         cap_unclaim(caps[i], t->u);
+        p->scopes[i]->server_n++;
+    }
     return POOL_SCOPES;
 }
 
@@ -239,6 +241,10 @@ void places_give(struct pool *p)
 {
     must(p->server_n > 0 && p->upstream->server_n > 0);
     caps_give(p->caps, POOL_SCOPES);
+    for (uint32_t k = 0; k < POOL_SCOPES; k++) {
+        must(p->scopes[k]->server_n > 0);
+        p->scopes[k]->server_n--;
+    }
     p->server_n--;
     p->upstream->server_n--;
 }

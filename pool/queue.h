@@ -64,6 +64,7 @@ struct lane {
     bool served;     /* since it was last BLOCKED: then it queues up at the end */
     bool called;     /* READY because a place came free: it need not queue up for one */
     struct lane *prev, *next;
+    uint64_t left_us; /* when its last lease ended */
     int64_t credit_us;
     uint32_t reference_n; /* what it adds to its class's reference (pool/rights.c) */
     uint32_t waiting_n;

@@ -52,6 +52,7 @@ struct scope {
     struct lane *blocked[CLASSES_MAX];
     uint32_t blocked_mask;
     uint32_t blocked_n;        /* lanes */
+    uint32_t server_n;         /* of this upstream, opening and closing ones included */
     uint32_t closing_n;        /* servers on their way out, for whatever reason */
     uint32_t evicting_n;       /* servers being closed for them */
     struct scope *prev, *next; /* upstream's list of scopes with blocked lanes */

@@ -97,7 +97,9 @@ static void test_claims_keep_the_next_place(void **state)
     assert_true(cap_take(&c));
     assert_false(cap_yield(&c, &here, now_us)); /* nobody owes one */
     assert_true(cap_take(&c));
-    cap_unclaim(&c, &there);
+    cap_unclaim(&c, &there); /* met: now it is the other's turn */
+    assert_true(cap_kept(&c, &there, now_us));
+    cap_unclaim(&c, &here);
     assert_false(cap_kept(&c, &here, now_us));
     assert_true(cap_claim(&c, &there, now_us));
     now_us += CAP_CLAIM_US; /* whoever does not renew it has lost interest */

@@ -201,26 +201,33 @@ static void check_grants(struct world *w, const struct tally *t)
     }
 }
 
-/* A class that holds nothing in the pool and has waited for its floor is served before any class
- * whose own longest wait there is shorter. (Who of a class is served is up to its keys.) */
+static uint64_t later(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* A class that has had nothing in the pool for its floor's time, though it waited, is served before
+ * any class that has something there, or has been without for less long. (Who of a class is served
+ * is up to its keys.) */
 static void check_floor(struct world *w, const struct pool_action *a)
 {
     const struct pool *p = a->pool;
     const struct upstream *u = p->upstream;
     uint8_t granted_i = a->server->class_i;
+    const struct lane *granted = p->lanes[granted_i];
     uint64_t granted_since_us = a->waiter->since_us;
 
-    if (p->lanes[granted_i]->waiting_n > 0) {
-        uint64_t rest_since_us = queue_lane_since(p->lanes[granted_i]);
-        if (rest_since_us < granted_since_us)
-            granted_since_us = rest_since_us;
-    }
+    if (granted->waiting_n > 0 && queue_lane_since(granted) < granted_since_us)
+        granted_since_us = queue_lane_since(granted);
+    granted_since_us = later(granted_since_us, granted->left_us);
+    if (p->shares.at[granted_i].leased_n > 1)
+        granted_since_us = w->now_us;
     for (uint32_t c = 0; c < w->classes.class_n; c++) {
         const struct lane *l = p->lanes[c];
         if (c == granted_i || l->waiting_n == 0 || p->shares.at[c].leased_n > 0 ||
             !shares_allow(&u->shares, (uint8_t)c, 0))
             continue;
-        uint64_t since_us = queue_lane_since(l);
+        uint64_t since_us = later(queue_lane_since(l), l->left_us);
         if (since_us + POOL_FLOOR_WAIT_US > w->now_us)
             continue;
         if (granted_since_us > since_us)
