@@ -15,11 +15,12 @@ def a_server_lost_while_idle_is_not_noticed(t):
     weir = t.weir(default_pool_size=3)
     client = weir.connect()
     for _ in range(5):
-        pid = client.execute("SELECT pg_backend_pid()").fetchone()[0]
-        t.pg.value("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
-                   "WHERE backend_type = 'client backend' AND application_name <> 'direct'")
-        wait_until("it is gone", lambda: not t.pg.value(
-            "SELECT count(*) FROM pg_stat_activity WHERE pid = %s", pid))
+        client.execute("SELECT 1")
+        pids = t.pg.value("SELECT array_agg(pid) FROM (SELECT pid, pg_terminate_backend(pid) "
+                          "FROM pg_stat_activity WHERE backend_type = 'client backend' "
+                          "AND application_name <> 'direct') x")
+        wait_until("they are gone", lambda: not t.pg.value(
+            "SELECT count(*) FROM pg_stat_activity WHERE pid = any(%s)", pids))
         same(client.execute("SELECT 2").fetchone()[0], 2, "the next query")
 
 
