@@ -56,6 +56,14 @@ static void cancel_end(struct cancel *k)
         drain_step(s);
 }
 
+/* It was sent, and whether the signal has been given cannot be known: the server is not used again.
+ */
+static void taint(struct cancel *k)
+{
+    if (k->sent && k->server)
+        k->server->tainted = true;
+}
+
 static void send_request(struct cancel *k)
 {
     struct buf b = {.max = 16 + WIRE_KEY_MAX};
@@ -78,9 +86,14 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
         send_request(k);
         return;
     }
-    if (!k->sent || what & EV_READ)
-        if (!k->server || net_read(&k->net, ignored, sizeof ignored, &n) != NET_AGAIN)
-            cancel_end(k);
+    if (k->sent && !(what & EV_READ))
+        return;
+    enum net_verdict verdict = k->server ? net_read(&k->net, ignored, sizeof ignored, &n) : NET_EOF;
+    if (verdict == NET_AGAIN)
+        return;
+    if (verdict != NET_EOF)
+        taint(k);
+    cancel_end(k);
 }
 
 void cancel_send(struct server *s, struct letter *done)
@@ -132,8 +145,10 @@ void cancel_sweep(struct hub *h, uint64_t now_us)
     struct cancel *k, *next;
     DL_FOREACH_SAFE(h->cancels, k, next)
     {
-        if (now_us > k->until_us)
+        if (now_us > k->until_us) {
+            taint(k);
             cancel_end(k);
+        }
     }
 }
 

@@ -78,6 +78,8 @@ struct client {
     struct prep_names *names;
     struct buf in;      /* read and not handled yet: part of a message, or a statement that waits */
     struct buf unnamed; /* end of a Parse of "" that a Sync separated from its Bind */
+    uint32_t unnamed_flags; /* of its text: enum sql_flag */
+    uint64_t unnamed_fingerprint;
     struct view unnamed_at; /* the same, while it lies in what was just received */
     bool renames;           /* its statements get names of ours on servers */
     uint32_t body_left;     /* bytes still to come of a message that is streamed */

@@ -49,7 +49,8 @@ static const char *cleaning(const struct server *s)
         return g->server_reset_query;
     if (s->dirt & SERVER_DIRT_SESSION)
         return "DISCARD ALL";
-    return s->dirt & SERVER_DIRT_SETTINGS ? "RESET ALL" : NULL;
+    return s->dirt & SERVER_DIRT_SETTINGS ? "RESET SESSION AUTHORIZATION;RESET ROLE;RESET ALL"
+                                          : NULL;
 }
 
 static void give_back(struct server *s, const struct pool_observation *obs)
@@ -97,7 +98,7 @@ void drain_release(struct server *s, const struct pool_observation *obs)
 
 #define READ_BACK                                                                                  \
     "SELECT name, setting FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) "        \
-    "'session';RESET ALL"
+    "'session';RESET SESSION AUTHORIZATION;RESET ROLE;RESET ALL"
 
 void drain_settle(struct server *s, const struct pool_observation *obs)
 {
@@ -105,6 +106,7 @@ void drain_settle(struct server *s, const struct pool_observation *obs)
     if (obs)
         pool_observe(&s->lease, obs);
     client_goto(s->client, CLIENT_SETTLING);
+    net_read_wanted(&s->net, true);
     server_goto(s, SERVER_CLEANING);
     s->captured = vars_none();
     s->drain_until_us = hub_now(s->hub) + DRAIN_US_MAX;
@@ -184,6 +186,10 @@ static bool finish_batch(struct server *s)
     }
     const struct owed_entry *head = owed_head(&s->owed);
     bool extended = s->unsynced || s->skipping || (head && head->kind == OWED_EXECUTE);
+    /* A batch nobody has said Sync for must not be committed by ours: it fails first. */
+    if (fits && s->unsynced && !s->skipping && s->tx == 'I')
+        fits = wire_put_bind(&b, "", "client is gone", NULL, 0) &&
+               owed_push(&s->owed, (struct owed_entry){.kind = OWED_BIND, .to = OWED_SKIP});
     if (fits && extended) {
         fits = wire_put_empty(&b, 'S') &&
                owed_push(&s->owed, (struct owed_entry){.kind = OWED_SYNC, .to = OWED_SKIP});
@@ -235,8 +241,17 @@ void drain_abandon(struct server *s)
     drain_step(s);
 }
 
+void drain_copy_in(struct server *s)
+{
+    must(s->state == SERVER_DRAINING && s->copy_in);
+    s->drain_until_us = hub_now(s->hub) + DRAIN_US_MAX;
+    if (!finish_batch(s))
+        give_up(s, "server conn crashed?");
+}
+
 bool drain_late(const struct server *s, uint64_t now_us)
 {
-    bool drains = s->state == SERVER_DRAINING || s->state == SERVER_CLEANING;
+    bool drains =
+        s->state == SERVER_DRAINING || s->state == SERVER_CLEANING || s->state == SERVER_PREPARING;
     return drains && s->drain_until_us && now_us > s->drain_until_us;
 }

@@ -217,8 +217,8 @@ static void feed(struct client *c, struct view *in)
                 c->feeding = true; /* a grant at once goes on in this loop, not in a nested one */
                 session_begin(c, *in);
                 c->feeding = false;
-                if (c->refusal != CLIENT_REFUSAL_NONE)
-                    continue; /* refused at once: it is idle again, and has to be told */
+                if (c->state == CLIENT_IDLE)
+                    continue; /* refused at once, or its server died at once: it goes on here */
                 break;
             }
         } else {
@@ -257,7 +257,7 @@ void flow_go_on(struct client *c)
     bool waits = c->state != CLIENT_LINKED && c->state != CLIENT_IDLE;
     bool stuck = net_stuck(&c->net) || (c->server && net_stuck(&c->server->net));
     if (!waits)
-        net_read_wanted(&c->net, !stuck && buf_used(&c->in) < KEPT_BYTES_MAX / 2);
+        net_read_wanted(&c->net, !stuck && buf_used(&c->in) < KEPT_BYTES_MAX - READ_AGAIN_BYTES);
 }
 
 /* The client's socket has ended, or is of no use. */
@@ -407,6 +407,8 @@ static void handle_server(struct server *s, struct view *in)
     case RELAY_OK:
     case RELAY_SLOW:
         stream_note(s, read_server);
+        if (!c && s->copy_in && s->state == SERVER_DRAINING)
+            drain_copy_in(s);
         /* answers make room for what had to wait */
         if (c && s->state == SERVER_LINKED && buf_used(&c->in) && owed_n(&s->owed) < OWED_MAX / 2)
             flow_go_on(c);

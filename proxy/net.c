@@ -31,8 +31,8 @@ static void arm(struct conn *c, short wanted)
     c->armed = wanted;
     if (event_add(&c->event, NULL) == 0)
         return;
-    /* The kernel is out of memory or watches. A connection nobody watches must not linger: its owner
-     * is called once more, and reads its end. */
+    /* The kernel is out of memory or watches. A connection nobody watches must not linger: its
+     * owner is called once more, and reads its end. */
     c->armed = 0;
     shutdown(c->fd, SHUT_RDWR);
     event_active(&c->event, EV_READ, 1);

@@ -62,13 +62,15 @@ struct owed_entry owed_pop(struct owed *o)
     return *slot(o, o->head++);
 }
 
-void owed_drop_syncs(struct owed *o)
+uint32_t owed_drop_syncs(struct owed *o)
 {
     uint32_t kept = o->head;
     for (uint32_t i = o->head; i != o->tail; i++)
         if (slot(o, i)->kind != OWED_SYNC)
             *slot(o, kept++) = *slot(o, i);
+    uint32_t dropped_n = o->tail - kept;
     o->tail = kept;
+    return dropped_n;
 }
 
 void owed_clear(struct owed *o)

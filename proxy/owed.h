@@ -48,8 +48,8 @@ struct owed_entry *owed_head(struct owed *o);
 struct owed_entry *owed_at(struct owed *o, uint32_t i);
 /* Takes the head off. */
 struct owed_entry owed_pop(struct owed *o);
-/* Takes out every SYNC: a server in COPY IN has swallowed them. */
-void owed_drop_syncs(struct owed *o);
+/* Takes out every SYNC, and counts them: a server in COPY IN swallows them. */
+uint32_t owed_drop_syncs(struct owed *o);
 /* Forgets all and gives back the memory. */
 void owed_clear(struct owed *o);
 

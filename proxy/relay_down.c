@@ -113,6 +113,10 @@ static void skip_to_sync(struct down *d)
     while ((head = owed_head(o)) && head->kind != OWED_SYNC) {
         struct owed_entry e = owed_pop(o);
         undo(d, &e);
+        if (e.kind == OWED_PARSE && !e.stmt_number)
+            d->s->unnamed_of = 0; /* it may be another's still */
+        if (e.kind == OWED_CLOSE && e.to == OWED_SKIP)
+            d->s->dirt |= SERVER_DIRT_SESSION; /* it has what our list says it has not */
     }
     if (!owed_n(o))
         d->s->skipping = true;
@@ -149,6 +153,8 @@ static void error(struct down *d, const struct wire_msg *m)
     bool fatal = e.severity && (!strcmp(e.severity, "FATAL") || !strcmp(e.severity, "PANIC"));
     s->failed = true;
     s->copy_in = false;
+    if (s->syncs_ahead) /* whether it answers them or has swallowed them cannot be known */
+        s->tainted = true;
     if (fatal) {
         note_fatal(d, &e);
         s->body_passes = false;
@@ -163,7 +169,8 @@ static void error(struct down *d, const struct wire_msg *m)
     if (!passes(d) && s->state != SERVER_LINKED)
         err_set(&s->last_words, e.sqlstate && strlen(e.sqlstate) == 5 ? e.sqlstate : "XX000", "%s",
                 e.message ? e.message : "");
-    if (head->to == OWED_SKIP && d->c && s->state == SERVER_LINKED && head->kind != OWED_QUERY) {
+    bool ours_for_client = head->to == OWED_SKIP && head->stmt_number;
+    if (ours_for_client && d->c && s->state == SERVER_LINKED) {
         /* A Parse of ours for the client's Bind: the error is the client's to hear. */
         s->body_passes = true;
         gather_pass(&d->g, m->body.at - WIRE_HEADER_BYTES, WIRE_HEADER_BYTES + m->body.n);
@@ -173,6 +180,8 @@ static void error(struct down *d, const struct wire_msg *m)
     if (head->kind == OWED_QUERY || head->kind == OWED_CALL || head->kind == OWED_SYNC)
         return; /* ReadyForQuery follows by itself */
     outdate(d, e.sqlstate ? e.sqlstate : "", head);
+    if (head->stmt_number && e.sqlstate && !strcmp(e.sqlstate, "42P05"))
+        s->dirt |= SERVER_DIRT_SESSION; /* likewise */
     skip_to_sync(d);
 }
 
@@ -189,6 +198,7 @@ static void complete(struct down *d, const struct wire_msg *m)
     }
     uint32_t flags = sql_tag_flags(tag);
     s->copy_in = false;
+    s->syncs_ahead = 0;
     /* "SET" may be SET LOCAL, or a setting that is reported: the text has been seen, and told. */
     if (flags & SQL_LEAVES_STATE & ~(uint32_t)SQL_SET)
         s->dirt |= SERVER_DIRT_SESSION;
@@ -235,6 +245,13 @@ static void ready(struct down *d, const struct wire_msg *m)
 {
     struct server *s = d->s;
     const struct owed_entry *head = owed_head(&s->owed);
+    if (!head && s->syncs_ahead && wire_read_ready(m, &s->tx)) {
+        s->syncs_ahead--; /* a Sync sent ahead of a COPY that failed before it took data */
+        s->skipping = false;
+        pass(d, m);
+        d->done = true;
+        return;
+    }
     if (!wire_read_ready(m, &s->tx) || !head ||
         (head->kind != OWED_QUERY && head->kind != OWED_SYNC && head->kind != OWED_CALL)) {
         d->broken = true;
@@ -252,8 +269,8 @@ static void copy_in_begins(struct down *d, const struct wire_msg *m)
 {
     const struct owed_entry *head = owed_head(&d->s->owed);
     d->s->copy_in = true;
-    if (head && head->kind == OWED_EXECUTE)
-        owed_drop_syncs(&d->s->owed); /* sent ahead: it ignores them while it takes data */
+    if (head && (head->kind == OWED_EXECUTE || head->kind == OWED_QUERY))
+        d->s->syncs_ahead += owed_drop_syncs(&d->s->owed); /* ignored while it takes data */
     within(d, m);
 }
 
@@ -416,7 +433,8 @@ enum relay_verdict relay_down(struct server *s, struct view *in)
 {
     struct down d = {.s = s, .c = s->client};
     gather_begin(&d.g, d.c ? &d.c->net : NULL);
-    answer_fakes(&d); /* a request answered by us alone may be all there is */
+    if (!s->body_left)
+        answer_fakes(&d); /* a request answered by us alone may be all there is */
     while (in->n && !d.broken && !d.failed) {
         struct wire_msg m;
         if (s->body_left) {

@@ -20,8 +20,10 @@ struct up {
 
 /* A name no statement of ours or of a client has: makes the server answer 26000. */
 #define LOST_STATEMENT "unnamed statement of an earlier transaction"
+/* One that is deallocated at once, see query_renamed(). */
+#define SPARE_STATEMENT "pgweir_spare"
 
-enum { UNNAMED_BYTES_MAX = 16 << 10 }; /* kept per client across a Sync */
+enum { UNNAMED_BYTES_MAX = 256 << 10 }; /* kept per client across a Sync */
 
 static void owe(struct up *u, enum owed_kind kind, enum owed_to to, uint64_t number,
                 uint64_t serial)
@@ -127,7 +129,7 @@ static void parse_one(struct up *u, const struct wire_msg *m, const struct wire_
 {
     struct client *c = u->c;
     count_add(&route_counters(c->route, c->hub)->ps_client_parse_count, 1);
-    if (p->name_n && u->renames && wire_is_whole(m)) {
+    if (p->name_n && u->renames && wire_is_whole(m) && p->rest.n <= PREP_PARSE_BYTES_MAX) {
         parse_named(u, p);
         return;
     }
@@ -136,12 +138,13 @@ static void parse_one(struct up *u, const struct wire_msg *m, const struct wire_
     statement_begins(u, info.fingerprint, info.flags);
     note_flags(u, info.flags);
     if (p->name_n) {
-        if (u->renames) /* too large to be kept: it lives as long as this transaction */
-            u->s->dirt |= SERVER_DIRT_SESSION;
+        u->s->dirt |= SERVER_DIRT_SESSION; /* its name is known to the server alone */
     } else {
         u->s->unnamed_of = c->id;
         buf_free(&c->unnamed);
         c->unnamed_at = view_of(NULL, 0);
+        c->unnamed_flags = info.flags;
+        c->unnamed_fingerprint = info.fingerprint;
         if (u->renames && wire_is_whole(m) && p->rest.n <= UNNAMED_BYTES_MAX)
             c->unnamed_at = p->rest; /* kept if a Sync comes before its Bind */
     }
@@ -153,8 +156,8 @@ static void parse_one(struct up *u, const struct wire_msg *m, const struct wire_
 static const char *unnamed_for(struct up *u)
 {
     struct client *c = u->c;
-    c->unnamed_at =
-        view_of(NULL, 0); /* bound: a later Sync need not keep it, unless kept already */
+    statement_begins(u, c->unnamed_fingerprint, c->unnamed_flags);
+    note_flags(u, c->unnamed_flags);
     if (u->s->unnamed_of == c->id)
         return NULL;
     if (!buf_used(&c->unnamed))
@@ -189,6 +192,8 @@ static void bind_one(struct up *u, const struct wire_msg *m, const struct wire_b
     uint64_t number = 0;
     count_add(&route_counters(u->c->route, u->c->hub)->ps_bind_count, 1);
     const char *name = server_name(u, b->statement, b->statement_n, &number);
+    if (!b->statement_n)
+        u->c->unnamed_at = view_of(NULL, 0); /* a later Sync need not keep it */
     owe(u, OWED_BIND, OWED_PASS, number, 0);
     if (!name) {
         pass(u, m);
@@ -230,21 +235,22 @@ static void close_target(struct up *u, const struct wire_msg *m, const struct wi
 /* ---- messages ---------------------------------------------------------------------------------
  */
 
-/* DEALLOCATE and EXECUTE in SQL, of a name given by the protocol, mean the server's name. */
+/* DEALLOCATE in SQL, of a name given by the protocol: the name is the client's alone, and the
+ * server keeps the statement for others. So that the answer is the server's own, it deallocates one
+ * made for the purpose; a Sync in between, as what goes wrong with that one must not swallow the
+ * query. */
 static bool query_renamed(struct up *u, const struct sql_info *info)
 {
-    if (!u->renames || !(info->first & SQL_DEALLOCATE) || info->statements_n != 1)
+    if (!u->renames || !(info->first & SQL_DEALLOCATE) || info->statements_n != 1 ||
+        !prep_names_find(u->c->names, info->name, strlen(info->name)))
         return false;
-    struct prep_stmt *stmt = prep_names_find(u->c->names, info->name, strlen(info->name));
-    if (!stmt)
-        return false;
-    ensure(u, stmt);
-    char sql[64 + PREP_NAME_BYTES];
-    snprintf(sql, sizeof sql, "DEALLOCATE %s", stmt->name);
     uint32_t before = buf_used(&u->g.own);
-    u->failed |= !wire_put_query(&u->g.own, sql);
+    u->failed |= !wire_put_parse_text(&u->g.own, SPARE_STATEMENT, "SELECT 1") ||
+                 !wire_put_empty(&u->g.own, 'S') ||
+                 !wire_put_query(&u->g.own, "DEALLOCATE " SPARE_STATEMENT);
     gather_own(&u->g, before);
-    prep_cache_remove(&u->s->prep, stmt->number);
+    owe(u, OWED_PARSE, OWED_SKIP, 0, 0);
+    owe(u, OWED_SYNC, OWED_SKIP, 0, 0);
     prep_names_remove(&u->c->names, info->name, strlen(info->name));
     return true;
 }
@@ -374,11 +380,32 @@ static bool handle(struct up *u, const struct wire_msg *m)
     }
 }
 
-/* A named Parse is needed whole, as it is kept. */
+/* A named Parse is needed whole, as it is kept; an unnamed one as well, if it may have to be. */
 static bool wants_more(const struct up *u, const struct wire_msg *m)
 {
-    return m->type == 'P' && u->renames && !wire_is_whole(m) && m->body_n <= PREP_PARSE_BYTES_MAX &&
-           m->body.at[0] != '\0';
+    if (m->type != 'P' || !u->renames || wire_is_whole(m))
+        return false;
+    return m->body_n <= (m->body.at[0] ? PREP_PARSE_BYTES_MAX : UNNAMED_BYTES_MAX);
+}
+
+/* Flush: what the server has not answered yet, it answers now. */
+static void ask_for_answers(struct up *u)
+{
+    uint32_t before = buf_used(&u->g.own);
+    u->failed |= !wire_put_empty(&u->g.own, 'H');
+    gather_own(&u->g, before);
+}
+
+/* A Parse of a name that is taken is answered by the server itself, if what took the name is there.
+ * So that has to be known first: a failed Parse gives its name back. */
+static bool name_in_doubt(struct up *u, const struct wire_msg *m)
+{
+    struct wire_parse p;
+    if (m->type != 'P' || !u->renames || !owed_n(&u->s->owed) || u->s->skipping ||
+        !wire_read_parse(m, &p) || !p.name_n || !prep_names_find(u->c->names, p.name, p.name_n))
+        return false;
+    ask_for_answers(u);
+    return true;
 }
 
 static enum relay_verdict verdict_of(struct up *u, enum relay_verdict so_far)
@@ -406,9 +433,7 @@ static bool must_wait(struct up *u)
     }
     if (owed_n(&s->owed) <= OWED_MAX - 8) /* what one message can add at most, with room */
         return false;
-    uint32_t before = buf_used(&u->g.own);
-    u->failed |= !wire_put_empty(&u->g.own, 'H');
-    gather_own(&u->g, before);
+    ask_for_answers(u);
     return true;
 }
 
@@ -439,6 +464,8 @@ enum relay_verdict relay_up(struct client *c, struct view *in)
             verdict = RELAY_BAD_CLIENT;
         } else if (framed == WIRE_MORE || wants_more(&u, &m)) {
             break;
+        } else if (name_in_doubt(&u, &m)) {
+            verdict = RELAY_WAIT;
         } else if (m.type == 'X') {
             verdict = RELAY_QUIT;
         } else if (!handle(&u, &m)) {

@@ -104,7 +104,7 @@ bool server_is_clean(const struct server *s)
 {
     return s->tx == 'I' && !owed_n(&s->owed) && !s->body_left && !buf_used(&s->part) &&
            !s->skipping && !s->copy_in && !s->unsynced && !s->up_cut && !s->fatal &&
-           !s->cancels_n && !net_stuck(&s->net);
+           !s->cancels_n && !net_stuck(&s->net) && !s->tainted && !s->syncs_ahead;
 }
 
 enum net_verdict server_ask(struct server *s, const char *sql)

@@ -72,22 +72,24 @@ struct server {
     const struct vars
         *captured; /* CLEANING: the settings its client made, as they come in; else NULL */
     struct prep_cache *prep;
-    struct owed owed;    /* replies it owes */
-    struct buf part;     /* the beginning of a message whose rest has not come */
-    uint32_t body_left;  /* bytes still to come of a message that is streamed */
-    bool body_passes;    /* ... to the client; else they are dropped */
-    uint8_t tx;          /* 'I', 'T' or 'E', as last told */
-    bool skipping;       /* it ignores everything up to a Sync that has not been sent yet */
-    bool copy_in;        /* it takes CopyData; a Sync in between is ignored by it */
-    bool unsynced;       /* extended messages were sent that no Sync covers yet */
-    bool barrier;        /* nothing more may be sent before all is answered */
-    bool fatal;          /* it said FATAL: the end comes */
-    bool up_cut;         /* a client's message to it was begun and never finished */
-    bool failed;         /* an ErrorResponse came while PREPARING or CLEANING */
-    uint8_t dirt;        /* enum server_dirt */
-    uint32_t sql_flags;  /* of what was sent since it was linked */
-    uint16_t cancels_n;  /* cancel requests in flight: no other client gets it before they end */
-    uint64_t unnamed_of; /* id of the client whose unnamed statement it holds; 0: none */
+    struct owed owed;   /* replies it owes */
+    struct buf part;    /* the beginning of a message whose rest has not come */
+    uint32_t body_left; /* bytes still to come of a message that is streamed */
+    bool body_passes;   /* ... to the client; else they are dropped */
+    uint8_t tx;         /* 'I', 'T' or 'E', as last told */
+    bool skipping;      /* it ignores everything up to a Sync that has not been sent yet */
+    bool copy_in;       /* it takes CopyData; a Sync in between is ignored by it */
+    bool unsynced;      /* extended messages were sent that no Sync covers yet */
+    bool barrier;       /* nothing more may be sent before all is answered */
+    bool tainted; /* something may still come that was meant for its last client: it is closed */
+    uint32_t syncs_ahead; /* sent before a COPY took data: mostly not answered */
+    bool fatal;           /* it said FATAL: the end comes */
+    bool up_cut;          /* a client's message to it was begun and never finished */
+    bool failed;          /* an ErrorResponse came while PREPARING or CLEANING */
+    uint8_t dirt;         /* enum server_dirt */
+    uint32_t sql_flags;   /* of what was sent since it was linked */
+    uint16_t cancels_n;   /* cancel requests in flight: no other client gets it before they end */
+    uint64_t unnamed_of;  /* id of the client whose unnamed statement it holds; 0: none */
     uint64_t id, connected_us, drain_until_us;
     uint64_t stall_started_us, stalled_us; /* we did not read: not the database's time */
     uint64_t bytes_untold;                 /* passed on, and not told to the pool yet */

@@ -9,7 +9,11 @@
 #include "proxy/refusal.h"
 #include "proxy/vars.h"
 
-enum { TELL_BYTES_MAX = 8 << 10 }; /* an error with all its fields */
+enum {
+    TELL_BYTES_MAX = 8 << 10, /* an error with all its fields */
+    PREPARE_US_MAX =
+        10 * US_PER_S, /* for settings to be applied; then another server is asked for */
+};
 
 /* ---- what clients are told ----------------------------------------------------------------------
  */
@@ -234,9 +238,10 @@ static bool preparation(struct client *c, struct server *s, struct buf *sql)
 {
     const struct config_globals *g = &c->hub->config->globals;
     const char *check = g->server_check_query;
-    if (c->tx_lost) /* fails inside a transaction, so that only ROLLBACK works: as the client was
-                       told */
-        return buf_put_cstr(sql, "BEGIN;SELECT 1/0 AS \"transaction was lost with its server\"");
+    if (c->tx_lost) /* its settings; then an error in a transaction: only ROLLBACK will work */
+        return vars_put_sql(s->vars, c->vars, sql) &&
+               buf_put_cstr(sql, "COMMIT;BEGIN;"
+                                 "SELECT 1/0 AS \"transaction was lost with its server\"");
     if (c->route->replication == POOL_REPLICATION_PHYSICAL)
         return true; /* a WAL sender takes no SQL, and the server is nobody else's before or after
                       */
@@ -270,22 +275,22 @@ static void linked(struct client *c, struct server *s)
 {
     server_goto(s, SERVER_LINKED);
     client_goto(c, CLIENT_LINKED);
-    if (c->renames && !evict(c, s))
+    if (c->renames && !evict(c, s)) {
+        s->unsynced = false; /* nothing of the client's was sent */
+        owed_clear(&s->owed);
         session_server_lost(s, NULL);
-    else
+    } else {
         flow_go_on(c);
+    }
 }
 
 void session_prepared(struct client *c, struct server *s)
 {
     struct buf b = {.max = TELL_BYTES_MAX};
     const char *k, *value, *told;
-    if (c->tx_lost) {
-        c->tx_lost = false;
-        linked(c, s);
-        return;
-    }
-    if (s->failed || s->tx != 'I') {
+    bool as_it_should = c->tx_lost ? s->tx == 'E' : !s->failed && s->tx == 'I';
+    c->tx_lost = false;
+    if (!as_it_should) {
         /* the server does not take the client's settings: its own words, and no transaction */
         session_tell(c, true, &s->last_words);
         session_end(c, END_CLIENT_STARTUP);
@@ -342,6 +347,7 @@ static void link_to(struct client *c, struct server *s)
     }
     server_goto(s, SERVER_PREPARING);
     client_goto(c, CLIENT_PREPARING);
+    s->drain_until_us = hub_now(c->hub) + PREPARE_US_MAX;
     enum net_verdict sent = server_ask(s, (const char *)buf_view(&sql).at);
     buf_free(&sql);
     if (sent == NET_ERROR)
@@ -515,7 +521,7 @@ static void answer_owed(struct client *c, struct server *s, const struct err *wh
             continue;
         if (e->kind == OWED_PARSE && e->name_serial)
             prep_names_forget(&c->names, e->name_serial);
-        if (!told && e->kind != OWED_SYNC)
+        if (!told) /* also for a lone Sync: what it was to commit is lost */
             session_tell(c, false, why);
         told = true;
         if (e->kind == OWED_QUERY || e->kind == OWED_CALL || e->kind == OWED_SYNC) {

@@ -89,6 +89,8 @@ void drain_release(struct server *s, const struct pool_observation *obs);
 void drain_abandon(struct server *s);
 /* All that was owed has been answered, or a cancel request has ended. */
 void drain_step(struct server *s);
+/* It waits for the data of a client that has gone. */
+void drain_copy_in(struct server *s);
 /* For the sweep: a server that should have been done by now. */
 bool drain_late(const struct server *s, uint64_t now_us);
 
