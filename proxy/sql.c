@@ -356,7 +356,9 @@ static void notice(struct scan *s, enum sql_word word)
         s->st.changes = true;
         break;
     case WORD_TEMP:
-        s->st.into_temp |= s->last_word == WORD_INTO;
+        /* INTO TEMP, INTO LOCAL TEMP, and CREATE TEMP behind an EXPLAIN */
+        s->st.into_temp |= s->last_word == WORD_INTO || s->last_word == WORD_LOCAL ||
+                           s->last_word == WORD_CREATE;
         break;
     case WORD_HOLD:
         s->st.holds |= s->last_word == WORD_WITH;

@@ -50,6 +50,7 @@ const struct sql_keyword sql_keywords[] = {
     {"fetch", WORD_VERB, READ},
     {"from", WORD_FROM, WRITE},
     {"function", WORD_ROUTINE, WRITE},
+    {"global", WORD_LOCAL, WRITE}, /* before TEMP it means as little as LOCAL */
     {"grant", WORD_VERB, DDL},
     {"hold", WORD_HOLD, WRITE},
     {"import", WORD_VERB, DDL},
