@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "pool/pool.h"
 #include "proxy/gather.h"
@@ -239,11 +240,8 @@ static void close_target(struct up *u, const struct wire_msg *m, const struct wi
  * server keeps the statement for others. So that the answer is the server's own, it deallocates one
  * made for the purpose; a Sync in between, as what goes wrong with that one must not swallow the
  * query. */
-static bool query_renamed(struct up *u, const struct sql_info *info)
+static void deallocate(struct up *u, const char *name)
 {
-    if (!u->renames || !(info->first & SQL_DEALLOCATE) || info->statements_n != 1 ||
-        !prep_names_find(u->c->names, info->name, strlen(info->name)))
-        return false;
     uint32_t before = buf_used(&u->g.own);
     u->failed |= !wire_put_parse_text(&u->g.own, SPARE_STATEMENT, "SELECT 1") ||
                  !wire_put_empty(&u->g.own, 'S') ||
@@ -251,7 +249,56 @@ static bool query_renamed(struct up *u, const struct sql_info *info)
     gather_own(&u->g, before);
     owe(u, OWED_PARSE, OWED_SKIP, 0, 0);
     owe(u, OWED_SYNC, OWED_SKIP, 0, 0);
-    prep_names_remove(&u->c->names, info->name, strlen(info->name));
+    prep_names_remove(&u->c->names, name, strlen(name));
+}
+
+/* What follows the name in `EXECUTE name ...`; NULL where the statement does not begin so. */
+static const char *behind_name(const char *sql)
+{
+    static const char verb[] = "execute";
+    sql += strspn(sql, " \t\r\n");
+    if (strncasecmp(sql, verb, sizeof verb - 1) != 0)
+        return NULL;
+    sql += sizeof verb - 1;
+    size_t blanks_n = strspn(sql, " \t\r\n");
+    sql += blanks_n;
+    if (*sql == '"') {
+        const char *end = strchr(sql + 1, '"');
+        return end ? end + 1 : NULL;
+    }
+    return blanks_n ? sql + strcspn(sql, " \t\r\n(;") : NULL;
+}
+
+/* EXECUTE in SQL of such a name means the server's name for it. */
+static bool execute(struct up *u, const char *sql, struct prep_stmt *stmt)
+{
+    char text[WIRE_SQL_PEEK + PREP_NAME_BYTES + 16];
+    const char *rest = behind_name(sql);
+    if (!rest)
+        return false;
+    ensure(u, stmt);
+    note_flags(u, stmt->flags);
+    u->s->sql_flags |= stmt->flags;
+    snprintf(text, sizeof text, "EXECUTE %s%s", stmt->name, rest);
+    uint32_t before = buf_used(&u->g.own);
+    u->failed |= !wire_put_empty(&u->g.own, 'S') || !wire_put_query(&u->g.own, text);
+    gather_own(&u->g, before);
+    owe(u, OWED_SYNC, OWED_SKIP, 0, 0);
+    return true;
+}
+
+/* A statement in SQL about a name given by the protocol. */
+static bool query_renamed(struct up *u, const struct wire_text *q, const struct sql_info *info)
+{
+    if (!u->renames || !(info->first & (SQL_DEALLOCATE | SQL_EXECUTE)) || info->statements_n != 1 ||
+        q->cut)
+        return false;
+    struct prep_stmt *stmt = prep_names_find(u->c->names, info->name, strlen(info->name));
+    if (!stmt)
+        return false;
+    if (info->first & SQL_EXECUTE)
+        return execute(u, q->text, stmt);
+    deallocate(u, info->name);
     return true;
 }
 
@@ -263,7 +310,7 @@ static void query(struct up *u, const struct wire_msg *m, const struct wire_text
     note_flags(u, info.flags);
     u->s->unnamed_of = 0;   /* a simple query destroys it */
     u->s->unsynced = false; /* and its ReadyForQuery answers for what came before */
-    bool renamed = query_renamed(u, &info);
+    bool renamed = query_renamed(u, q, &info);
     owe(u, OWED_QUERY, OWED_PASS, 0, 0);
     if (!renamed)
         pass(u, m);

@@ -243,6 +243,31 @@ def sql_deallocate_of_a_protocol_name(t):
 
 
 @case(beyond=BEYOND)
+def sql_execute_of_a_protocol_name(t):
+    weir = t.weir(default_pool_size=1)
+    with weir.raw() as client, weir.raw() as other:
+        client.kinds(raw.parse("s", "SELECT $1::int + 1"), raw.sync())
+        other.query("DISCARD ALL")
+        same(client.query("EXECUTE s(41)"), [["42"]], "after the server has lost it")
+        same(client.query('  execute "s" (1);'), [["2"]], "in quotes")
+        refused(lambda: other.query("EXECUTE s(1)"), "26000")
+
+
+@case(beyond=BEYOND)
+def a_batch_nobody_said_sync_for_is_not_committed(t):
+    weir = t.weir(default_pool_size=1)
+    with weir.raw() as other:
+        other.query("CREATE TABLE unsaid (x int)")
+        client = weir.raw()
+        client.send(raw.parse("", "INSERT INTO unsaid VALUES (1)"), raw.bind("", ""),
+                    raw.execute(), raw.flush())
+        while client.next()[0] != "C":
+            pass
+        client.close()
+        same(other.query("SELECT count(*) FROM unsaid"), [["0"]], "rows")
+
+
+@case(beyond=BEYOND)
 def many_clients_one_statement_is_parsed_once_a_server(t):
     weir = t.weir(default_pool_size=1)
     for _ in range(20):

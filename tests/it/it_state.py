@@ -29,6 +29,8 @@ LEAKS = {
     "session characteristics": ("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
                                 "SHOW default_transaction_read_only", "off"),
     "SET ROLE": ("SET ROLE other", "SELECT current_user::text", "postgres"),
+    "role by set_config": ("SELECT set_config('role', 'other', false)",
+                           "SELECT current_user::text", "postgres"),
     "SESSION AUTHORIZATION": ("SET SESSION AUTHORIZATION other",
                               "SELECT session_user::text", "postgres"),
     # PostgreSQL itself leaves an empty one behind, whatever is done short of a new connection.
@@ -37,6 +39,7 @@ LEAKS = {
     "temp table": ("CREATE TEMP TABLE numbers (i int)", ROWS, "1000"),
     "temp table as": ("CREATE TEMPORARY TABLE numbers AS SELECT 1 AS i",
                       ROWS, "1000"),
+    "SELECT INTO LOCAL TEMP": ("SELECT 1 AS i INTO LOCAL TEMP numbers", ROWS, "1000"),
     "SELECT INTO TEMP": ("SELECT 1 AS i INTO TEMP numbers", ROWS,
                          "1000"),
     "temp view": ("CREATE TEMP VIEW numbers AS SELECT 1 AS i", ROWS,
