@@ -240,7 +240,7 @@ static void test_defect_2_verdict_needs_samples_of_its_own(void **state)
     }
     assert_int_equal(breaker.state, BREAKER_TEST);
     uint64_t test_us = now_us;
-    for (int i = 0; breaker.state == BREAKER_TEST; i++) { /* healed at once; a statement a tick */
+    while (breaker.state == BREAKER_TEST) { /* healed at once; a statement a tick */
         now_us += 100 * US_PER_MS;
         /* a straggler dispatched before the pause ends now, and must not be taken for its effect */
         estimator_observe(&estimator, 1, test_us - 1000, now_us - test_us + 1000);

@@ -213,7 +213,7 @@ static void carry_out(struct world *w, struct pool_actions *actions, uint16_t ac
 
 void acts_deliver_due(struct world *w)
 {
-    for (uint32_t rounds = 0;; rounds++) {
+    for (;;) {
         uint32_t best_i = w->letter_n;
         for (uint32_t i = 0; i < w->letter_n; i++)
             if (w->letters[i].due_us <= w->now_us &&
