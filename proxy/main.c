@@ -244,6 +244,7 @@ static bool make_shared(struct boot *b, struct err *err)
     p->worker_n = (uint16_t)(workers_wanted(g) + 1);
     p->started_us = clock_us();
     opts.worker_n = p->worker_n;
+    opts.worker_first_i = 1; /* the control loop has no servers */
     if (getrandom(p->secret, sizeof p->secret, 0) != sizeof p->secret ||
         getrandom(&opts.seed, sizeof opts.seed, 0) != sizeof opts.seed)
         return err_set(err, "58000", "no random bytes: %s", strerror(errno));
