@@ -28,8 +28,9 @@ struct welcome {
     X(client_bytes)                                                                                \
     X(server_bytes)                                                                                \
     X(xact_time)                                                                                   \
-    X(query_time) X(wait_time) X(ps_client_parse_count) X(ps_server_parse_count) X(ps_bind_count)  \
-        X(client_login_count)
+    X(query_time)                                                                                  \
+    X(wait_time)                                                                                   \
+    X(ps_client_parse_count) X(ps_server_parse_count) X(ps_bind_count) X(client_login_count)
 
 struct route_cell {
     uint32_t config_version; /* of `settings`; 0: never computed */

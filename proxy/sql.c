@@ -357,8 +357,8 @@ static void notice(struct scan *s, enum sql_word word)
         break;
     case WORD_TEMP:
         /* INTO TEMP, INTO LOCAL TEMP, and CREATE TEMP behind an EXPLAIN */
-        s->st.into_temp |= s->last_word == WORD_INTO || s->last_word == WORD_LOCAL ||
-                           s->last_word == WORD_CREATE;
+        s->st.into_temp |=
+            s->last_word == WORD_INTO || s->last_word == WORD_LOCAL || s->last_word == WORD_CREATE;
         break;
     case WORD_HOLD:
         s->st.holds |= s->last_word == WORD_WITH;
