@@ -27,6 +27,7 @@ static struct turn turn_begin(struct upstream *u, uint64_t now_us, struct pool_a
 {
     actions->n = 0;
     actions->more = false;
+    actions->upstream = u;
     lock_take(&u->lock);
     return (struct turn){.u = u, .now_us = now_us, .actions = actions};
 }

@@ -142,7 +142,8 @@ enum {
 }; /* what one call may hand back; the rest follows from pool_dispatch() */
 struct pool_actions {
     uint32_t n;
-    bool more; /* call pool_dispatch() once these are carried out */
+    bool more;                 /* call pool_dispatch() once these are carried out */
+    struct upstream *upstream; /* whose they are; for that */
     struct pool_action at[POOL_ACTIONS_MAX];
 };
 /* For a POOL_GRANT whose server sits in another loop than its waiter, action.worker is the

@@ -342,6 +342,7 @@ void pool_tick(struct upstream *u, uint64_t now_us, struct pool_actions *actions
 
     actions->n = 0;
     actions->more = false;
+    actions->upstream = u;
     lock_take(&u->lock);
     u->ticks_n++;
     look_at_leases(&t, &look);

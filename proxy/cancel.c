@@ -120,7 +120,8 @@ void cancel_send(struct server *s, struct letter *done)
     k->hub = h;
     k->server = s;
     k->done = done;
-    k->until_us = hub_now(h) + h->config->globals.cancel_wait_timeout_us;
+    uint64_t patience_us = h->config->globals.cancel_wait_timeout_us;
+    k->until_us = patience_us ? hub_now(h) + patience_us : 0;
     DL_APPEND(h->cancels, k);
     h->cancels_n++;
     s->cancels_n++;
@@ -145,7 +146,7 @@ void cancel_sweep(struct hub *h, uint64_t now_us)
     struct cancel *k, *next;
     DL_FOREACH_SAFE(h->cancels, k, next)
     {
-        if (now_us > k->until_us) {
+        if (k->until_us && now_us > k->until_us) {
             taint(k);
             cancel_end(k);
         }

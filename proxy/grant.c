@@ -169,7 +169,8 @@ static void open_order(struct worker *w, struct letter *l)
     struct pool *p = o->pool;
     struct err err;
     free(o);
-    struct server *s = server_login_open(h, route_of(p), flow_on_server);
+    struct route *r = pool_owner(p); /* NULL: its first login is not through yet */
+    struct server *s = r ? server_login_open(h, r, flow_on_server) : NULL;
     if (s) {
         grant_login_goes_on(s, 0);
         return;
@@ -224,16 +225,12 @@ static void carry_out_one(struct hub *h, const struct pool_action *a)
 void session_carry_out(struct hub *h, struct pool_actions *actions)
 {
     struct pool_actions next;
-    while (actions->n || actions->more) {
-        struct pool *p = NULL;
-        for (uint32_t i = 0; i < actions->n; i++) {
-            const struct pool_action *a = &actions->at[i];
-            p = a->pool ? a->pool : a->server ? a->server->pool : a->waiter->pool;
-            carry_out_one(h, a);
-        }
-        if (!actions->more || !p)
+    for (;;) {
+        for (uint32_t i = 0; i < actions->n; i++)
+            carry_out_one(h, &actions->at[i]);
+        if (!actions->more)
             return;
-        pool_dispatch(pool_upstream(p), hub_now(h), &next);
+        pool_dispatch(actions->upstream, hub_now(h), &next);
         actions = &next;
     }
 }

@@ -447,7 +447,7 @@ static bool answer_request(struct client *c, enum wire_hello hello, size_t packe
     }
     *answered = true;
     buf_take(&c->in, packet_n);
-    if (net_send(&c->net, begin_tls ? "S" : "N", 1) == NET_ERROR) {
+    if (net_send(&c->net, begin_tls ? "S" : "N", 1) != NET_OK) { /* one byte, or it is hopeless */
         session_end(c, END_CLIENT_GONE);
         return false;
     }
@@ -513,6 +513,10 @@ static void answers(struct client *c)
         }
         if (m.type == 'X') {
             session_end(c, END_CLIENT_QUIT);
+            return;
+        }
+        if (m.type != 'p') { /* others may come in parts, and none has a place here */
+            session_end_with(c, END_CLIENT_PROTOCOL, "08P01");
             return;
         }
         enum auth_verdict verdict = auth_answer(c->login->auth, &m, &reply, &err);
@@ -598,6 +602,7 @@ static void open_client(struct worker *w, struct letter *l)
     if (c->pid != UINT32_MAX)
         hub_slot_give(h, c->pid);
     atomic_fetch_sub_explicit(&h->proxy->clients_n, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&h->load, 1, memory_order_relaxed);
     net_close(&c->net);
     hello_free(c);
     free(c);

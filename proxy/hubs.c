@@ -167,8 +167,7 @@ static void open_last(struct worker *w, struct letter *l)
             server_login_end(s);
         s->client = NULL;
         s->cancels_n = 0;
-        server_shut(s);
-        server_free(&s);
+        server_shut(s); /* not freed: a grant may be on its way to it; it goes with the process */
     }
     l->open = open_stop; /* after what is due in this turn */
     worker_defer(w, l);

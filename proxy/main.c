@@ -136,7 +136,7 @@ static bool pidfile_is_live(const char *path, long *pid)
     const char *line = fgets(text, sizeof text, f);
     fclose(f);
     *pid = line ? strtol(line, NULL, 10) : 0;
-    return *pid > 0 && (kill((pid_t)*pid, 0) == 0 || errno == EPERM);
+    return *pid > 0 && *pid != getpid() && (kill((pid_t)*pid, 0) == 0 || errno == EPERM);
 }
 
 static bool write_pidfile(const char *path, struct err *err)
@@ -175,6 +175,7 @@ struct boot {
     struct listen *listen;
     struct control *control;
     uint16_t started_n; /* threads */
+    bool owns_pidfile;
 };
 
 static bool load(const struct command *cmd, const struct config **out)
@@ -224,7 +225,8 @@ static bool prepare_process(struct boot *b, const struct command *cmd, struct er
         return false;
     if (cmd->daemon && !detach_terminal(err))
         return false;
-    return !*g->pidfile || write_pidfile(g->pidfile, err);
+    b->owns_pidfile = *g->pidfile && write_pidfile(g->pidfile, err);
+    return !*g->pidfile || b->owns_pidfile;
 }
 
 static uint16_t workers_wanted(const struct config_globals *g)
@@ -300,7 +302,7 @@ static void stop(struct boot *b)
         listen_close(&b->listen);
     if (p->dns)
         dns_close(&p->dns);
-    if (*b->config->globals.pidfile)
+    if (b->owns_pidfile)
         unlink(b->config->globals.pidfile);
     log_flush();
     /* the rest goes with the process */

@@ -21,16 +21,18 @@ static void arm(struct conn *c, short wanted)
 {
     if (wanted == c->armed || !c->attached)
         return;
-    if (c->armed)
-        event_del(&c->event);
+    event_del(&c->event); /* also where it is not armed, but active */
     c->armed = 0;
     if (!wanted)
         return;
     event_assign(&c->event, event_get_base(&c->event), c->fd, (short)(wanted | EV_PERSIST),
                  event_get_callback(&c->event), event_get_callback_arg(&c->event));
     c->armed = wanted;
-    if (event_add(&c->event, NULL) == 0)
+    if (event_add(&c->event, NULL) == 0) {
+        if (c->peeked && wanted & EV_READ)
+            event_active(&c->event, EV_READ, 1); /* event_del() took that back */
         return;
+    }
     /* The kernel is out of memory or watches. A connection nobody watches must not linger: its
      * owner is called once more, and reads its end. */
     c->armed = 0;
@@ -122,6 +124,8 @@ static enum net_verdict tls_read(struct conn *c, uint8_t *at, size_t room, size_
         ERR_clear_error();
         if (SSL_read_ex(c->ssl, at + got, room - got, &k) == 1) {
             got += k;
+            if (room - got < SSL3_RT_MAX_PLAIN_LENGTH && got > SSL3_RT_MAX_PLAIN_LENGTH)
+                break; /* no half record stays behind: epoll tells of the rest, in its turn */
             continue;
         }
         int why = SSL_get_error(c->ssl, 0);

@@ -37,6 +37,7 @@ struct server_login {
     struct dns_addr addrs[DNS_ADDRS_MAX];
     bool is_unix, secure, greeted;
     bool connect_query_sent;
+    bool sasl_begun, sasl_proved; /* our part of the exchange was sent: the first, the last */
     uint64_t deadline_us;
     struct buf in;
     struct buf reports; /* ParameterStatus messages for the welcome */
@@ -130,7 +131,7 @@ static enum server_login_verdict connect_next(struct server *s, enum pool_failur
             return fail(failure, POOL_FAILED_LOGIN); /* our shortage, not the server's health */
         }
         sock_tune(fd, &l->config->globals, l->is_unix);
-        if (connect(fd, to, bytes) < 0 && errno != EINPROGRESS && errno != EAGAIN) {
+        if (connect(fd, to, bytes) < 0 && errno != EINPROGRESS) {
             err_set(&l->last, "08001", "connect to %s:%d failed: %s", l->host, l->db->port,
                     strerror(errno));
             close(fd);
@@ -191,8 +192,10 @@ static bool send_startup(struct server *s)
         buf_free(&b);
         return false;
     }
+    if (net_send_buf(&s->net, &b) == NET_ERROR)
+        return false; /* and another address may be tried: it was not a login yet */
     server_goto(s, SERVER_LOGIN);
-    return net_send_buf(&s->net, &b) != NET_ERROR;
+    return true;
 }
 
 static enum server_login_verdict connected(struct server *s, enum pool_failure *failure,
@@ -215,7 +218,7 @@ static enum server_login_verdict connected(struct server *s, enum pool_failure *
     } else {
         struct buf b = {.max = 64};
         server_goto(s, SERVER_ASKED_TLS);
-        sent = wire_put_ssl_request(&b) && net_send_buf(&s->net, &b) != NET_ERROR;
+        sent = wire_put_ssl_request(&b) && net_send_buf(&s->net, &b) == NET_OK;
     }
     if (sent)
         return SERVER_LOGIN_MORE;
@@ -336,6 +339,7 @@ static bool answer_sasl(struct server *s, struct view names, struct buf *b, stru
     if (getrandom(nonce, sizeof nonce, 0) != sizeof nonce ||
         scram_client_first(scram, nonce) != SCRAM_OK)
         return err_set(err, "28000", "SCRAM exchange with the server failed");
+    s->login->sasl_begun = true;
     return wire_put_sasl_initial(b, SCRAM_MECHANISM, view_of(scram->message, scram->message_n));
 }
 
@@ -357,11 +361,13 @@ static bool answer_authentication(struct server *s, const struct wire_msg *m, st
     case WIRE_AUTH_SASL:
         return answer_sasl(s, a.data, b, err);
     case WIRE_AUTH_SASL_CONTINUE:
-        if (scram_client_final(scram, a.data) != SCRAM_OK)
+        if (!s->login->sasl_begun || s->login->sasl_proved ||
+            scram_client_final(scram, a.data) != SCRAM_OK)
             return err_set(err, "28000", "SCRAM exchange with the server failed");
+        s->login->sasl_proved = true;
         return wire_put_sasl_response(b, view_of(scram->message, scram->message_n));
     case WIRE_AUTH_SASL_FINAL:
-        if (scram_client_verify(scram, a.data) != SCRAM_OK)
+        if (!s->login->sasl_proved || scram_client_verify(scram, a.data) != SCRAM_OK)
             return err_set(err, "28000",
                            "server does not know our password: it is not who it says");
         route_set_keys(s->route, &scram->keys);

@@ -305,8 +305,11 @@ static void accept_some(evutil_socket_t listener, short what, void *arg)
     (void)what;
     for (int i = 0; i < ACCEPT_BATCH; i++) {
         int fd = accept4((int)listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd < 0)
-            return; /* none is left; or one has gone already, and the next turn tries again */
+        if (fd < 0) { /* none is left, or one has gone already; but out of descriptors, we pause */
+            if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+                event_del(s->accepting);
+            return;
+        }
         welcome(s, fd);
     }
 }
@@ -317,6 +320,8 @@ void status_tick(struct status *s, uint64_t now_us)
         return;
     while (s->visitors && now_us - s->visitors->since_us > STATUS_TIME_US)
         end(s->visitors);
+    if (event_add(s->accepting, NULL) < 0)
+        log_debug("status port: accepts again later");
 }
 
 static int listen_at(const struct addrinfo *ai)
