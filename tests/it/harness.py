@@ -410,6 +410,13 @@ class Weir:
         with self.connect(**params) as client:
             return client.execute(sql).fetchone()[0]
 
+    def answers(self, **params):
+        """Whether a client gets in and is served right now."""
+        try:
+            return self.value("SELECT 1", **{"connect_timeout": 3, **params}) == 1
+        except psycopg.Error:
+            return False
+
     def console(self, command, user="postgres", unix=True):
         """Rows of a console command as dicts, or [] if it returns none."""
         with psycopg.connect(self.dsn(unix, user=user, dbname="pgbouncer"), autocommit=True,

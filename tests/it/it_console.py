@@ -284,7 +284,7 @@ def sigterm_waits_for_clients_and_sigint_for_servers(t):
     client = weir.connect(autocommit=False)
     client.execute("SELECT 1")
     os.kill(weir.pid, signal.SIGTERM)
-    wait_until("newcomers are refused", lambda: not connects(weir))
+    wait_until("newcomers are refused", lambda: not weir.answers())
     same(client.execute("SELECT 2").fetchone()[0], 2, "a client inside goes on")
     client.commit()
     same(weir.process.poll(), None, "still there")
@@ -299,14 +299,6 @@ def sigterm_waits_for_clients_and_sigint_for_servers(t):
     client.commit()
     same(second.process.wait(5), 0, "exit status once the last server is idle")
     second.exit_status = 0
-
-
-def connects(weir):
-    try:
-        with psycopg.connect(weir.dsn(), connect_timeout=3):
-            return True
-    except psycopg.Error:
-        return False
 
 
 @case()
@@ -419,14 +411,14 @@ def daemon_pidfile_and_logfile(t):
     output_of([*as_postgres(), t.binary, "-d", "-q", weir.ini], seconds=10)
     pid = int(wait_until("the pidfile", lambda: pidfile.exists() and pidfile.read_text().strip()))
     try:
-        wait_until("it listens", lambda: connects(weir))
+        wait_until("it listens", weir.answers)
         same(weir.value("SELECT 1"), 1, "service")
         status, _, _ = output_of([*as_postgres(), t.binary, "-d", "-q", weir.ini], check=False,
                                  seconds=10)
         holds(status != 0, "a second one starts with the same pidfile")
         moved = logfile.rename(weir.dir / "logfile.1")
         os.kill(pid, signal.SIGHUP)
-        wait_until("the log is reopened", lambda: connects(weir) and logfile.exists())
+        wait_until("the log is reopened", lambda: weir.answers() and logfile.exists())
         holds("LOG" in moved.read_text(), "the old log")
     finally:
         os.kill(pid, signal.SIGINT)

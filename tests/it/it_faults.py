@@ -102,14 +102,7 @@ def new_clients_while_postgres_is_away(t):
     refused(lambda: weir.value("SELECT 1", connect_timeout=10))
     holds(time.monotonic() - began < 8, "a client hung on a dead server")
     pg.start()
-    wait_until("service", lambda: answers(weir), 10)
-
-
-def answers(weir):
-    try:
-        return weir.value("SELECT 1", connect_timeout=3) == 1
-    except psycopg.Error:
-        return False
+    wait_until("service", weir.answers, 10)
 
 
 @case(beyond="it leaves the query running (and closes the server)")
@@ -244,4 +237,4 @@ def out_of_descriptors_is_an_error_for_newcomers_only(t):
             same(old.execute("SELECT %s::int", (i,)).fetchone()[0], i, "a client inside")
         for client in flood:
             client.close()
-        wait_until("service", lambda: answers(weir))
+        wait_until("service", weir.answers)

@@ -155,15 +155,7 @@ def max_client_conn_acts_and_recovers(t):
     same(clients[0].execute("SELECT 1").fetchone()[0], 1, "those inside")
     same(len(weir.console("SHOW VERSION")), 1, "the console is exempt")
     clients.pop().close()
-    wait_until("a place is free", lambda: connects(weir))
-
-
-def connects(weir, **params):
-    try:
-        with psycopg.connect(weir.dsn(**params), connect_timeout=5):
-            return True
-    except psycopg.Error:
-        return False
+    wait_until("a place is free", weir.answers)
 
 
 @case()
@@ -200,7 +192,7 @@ def max_client_connections_of_user_and_database(t):
     said = refused(lambda: weir.connect(user="app", connect_timeout=5), "53300")
     holds("max_user_client_connections" in said, said)
     kept.pop().close()
-    wait_until("a place is free", lambda: connects(weir, user="app"))
+    wait_until("a place is free", lambda: weir.answers(user="app"))
 
 
 @case(beyond="it has no cap over pools")
@@ -212,13 +204,17 @@ def max_upstream_connections_over_everything(t):
         with psycopg.connect(weir.dsn(user=user, dbname=name), autocommit=True) as client:
             return [client.execute("SELECT 1, pg_sleep(0.005)").fetchone()[0] for _ in range(20)]
 
-    most, threads = 0, [in_thread(work, user, name) for user in ("postgres", "app", "other")
-                        for name in ("postgres", "upstream_cap") for _ in range(2)]
+    threads = [in_thread(work, user, name) for user in ("postgres", "app", "other")
+               for name in ("postgres", "upstream_cap") for _ in range(2)]
+    most, shown = 0, 0
     while not all(thread.done() for thread in threads):
         most = max(most, t.pg.servers_n())
+        shown = max(shown, len(weir.console("SHOW SERVERS")))
     for thread in threads:
         same(thread.get(), [1] * 20, "answers")
-    holds(most <= 3, f"{most} servers, 3 are allowed")
+    holds(shown <= 3, f"{shown} servers, 3 are allowed")
+    # PostgreSQL takes a moment to end a session that has said goodbye.
+    holds(most <= 3 + 2, f"PostgreSQL saw {most} servers, 3 are allowed")
 
 
 @case()
