@@ -502,6 +502,14 @@ static void answers(struct client *c)
     struct wire_msg m;
     struct err err;
     while (!c->gone && c->state == CLIENT_AUTH && !c->login->done && buf_used(&c->in)) {
+        uint8_t type = buf_view(&c->in).at[0];
+        if (type != 'p') { /* nothing else has a place here, and others may come in parts */
+            if (type == 'X')
+                session_end(c, END_CLIENT_QUIT);
+            else
+                session_end_with(c, END_CLIENT_PROTOCOL, "08P01");
+            return;
+        }
         switch (wire_next(buf_view(&c->in), wire_from_client, HELLO_BYTES_MAX, &m)) {
         case WIRE_MORE:
             return;
@@ -510,14 +518,6 @@ static void answers(struct client *c)
             return;
         case WIRE_OK:
             break;
-        }
-        if (m.type == 'X') {
-            session_end(c, END_CLIENT_QUIT);
-            return;
-        }
-        if (m.type != 'p') { /* others may come in parts, and none has a place here */
-            session_end_with(c, END_CLIENT_PROTOCOL, "08P01");
-            return;
         }
         enum auth_verdict verdict = auth_answer(c->login->auth, &m, &reply, &err);
         buf_take(&c->in, WIRE_HEADER_BYTES + m.body_n);

@@ -275,3 +275,17 @@ def noise_beside_work(t):
     stop.append(True)
     for thread in noises:
         thread.get()
+
+
+@case(each={kind: kind for kind in "dQPBEFfX"})
+def a_message_in_place_of_the_password(t, kind):
+    """Only its header comes: of such messages the body is not waited for."""
+    weir = t.weir(auth_type="md5")
+    with raw.Raw(weir.tcp, login=False) as client:
+        client.send(raw.startup(user="postgres", database="postgres"))
+        same(client.next()[0], "R", "asked for a password")
+        client.send(kind.encode() + struct.pack("!i", 1000))
+        holds(client.until_closed(6) is not None, "not closed")
+    with raw.Raw(weir.tcp, login=False) as other:
+        other.send(raw.startup(user="postgres", database="postgres"))
+        same(other.next()[0], "R", "pgweir lives")
