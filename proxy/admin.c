@@ -329,7 +329,8 @@ bool admin_reload(struct control *k, struct err *err)
     notify_reloading();
     bool good = check_running(k, err) && reload_files(&k->reload, err);
     if (good)
-        admin_reconcile(k, ""); /* a database may have come back */
+        k->reconcile_n = 20; /* a worker may still log somebody in by the former files */
+    admin_reconcile(k, "");  /* a database may have come back */
     notify_send("READY=1\n");
     return good;
 }

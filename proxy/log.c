@@ -124,8 +124,6 @@ void log_write(enum log_level level, const char *fmt, ...)
         if ((unsigned char)line[i] < ' ')
             line[i] = ' ';
     line[n++] = '\n';
-    if (the_log.syslog)
-        syslog(syslog_levels[level], "%.*s", (int)(n - prefix_n - 1), line + prefix_n);
     pthread_mutex_lock(&the_log.lock);
     bool was_empty = the_log.head == the_log.tail;
     if (RING_BYTES - (the_log.tail - the_log.head) >= n)
@@ -151,6 +149,33 @@ static void write_out(const char *at, size_t n)
         }
 }
 
+/* One line to syslog, which has a clock of its own: what stands behind "] ". */
+static void tell_syslog(const char *line, size_t n)
+{
+    const char *said = memmem(line, n, "] ", 2);
+    if (!said)
+        return;
+    said += 2;
+    n -= (size_t)(said - line);
+    for (size_t i = 0; i < COUNT_OF(level_names); i++) {
+        size_t name_n = strlen(level_names[i]);
+        if (n > name_n && !memcmp(said, level_names[i], name_n) && said[name_n] == ' ') {
+            syslog(syslog_levels[i], "%.*s", (int)(n - name_n - 1), said + name_n + 1);
+            return;
+        }
+    }
+}
+
+static void tell_syslog_all(const char *at, size_t n)
+{
+    const char *end;
+    while (n && (end = memchr(at, '\n', n))) {
+        tell_syslog(at, (size_t)(end - at));
+        n -= (size_t)(end + 1 - at);
+        at = end + 1;
+    }
+}
+
 void log_flush(void)
 {
     static char out[RING_BYTES];
@@ -168,6 +193,8 @@ void log_flush(void)
     the_log.dropped_told_n = the_log.dropped_n;
     pthread_mutex_unlock(&the_log.lock);
     write_out(out, n);
+    if (the_log.syslog)
+        tell_syslog_all(out, n);
     if (lost_n)
         log_warning("log: %llu lines were dropped, they came faster than they could be written",
                     (unsigned long long)lost_n);
