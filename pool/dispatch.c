@@ -157,7 +157,7 @@ static void lease_end(struct turn *t, struct pool_server *s)
 {
     struct upstream *u = t->u;
     uint8_t c = s->class_i;
-    uint64_t lease_us = t->now_us > s->leased_us ? t->now_us - s->leased_us : 0;
+    uint64_t lease_us = us_since(s->leased_us, t->now_us);
 
     shares_unlease(&s->pool->shares, c);
     shares_unlease(&u->shares, c);
@@ -230,7 +230,7 @@ static void grant(struct turn *t, struct lane *l, struct pool_waiter *w)
     l->served = true;
     dispatch_leave(t, w, true);
     dispatch_lease(t, l->pool, s, w);
-    count_wait(t, l->class_i, t->now_us - w->since_us);
+    count_wait(t, l->class_i, us_since(w->since_us, t->now_us));
     if (w == u->asking && s->worker == w->worker) {
         u->asking_granted = true;
         return;
@@ -381,7 +381,7 @@ static struct bid bid_of(struct turn *t, struct lane *l)
     uint32_t in_pool = filled(&l->pool->shares, c), in_all = filled(&u->shares, c);
     b.filled = in_pool < in_all ? in_pool : in_all;
     b.below = b.filled < 1000;
-    b.rank_us = rank_of(u, c, t->now_us - since_us);
+    b.rank_us = rank_of(u, c, us_since(since_us, t->now_us));
     b.vtime_us = u->tiers[c].vtime_us;
     return b;
 }
@@ -500,7 +500,7 @@ int dispatch_claimed(struct turn *t, const struct pool *p)
         return -1;
     for (uint32_t mask = p->lanes_mask; mask != 0; mask &= mask - 1) {
         uint8_t c = (uint8_t)__builtin_ctz(mask);
-        int64_t rank_us = rank_of(u, c, t->now_us - queue_lane_since(p->lanes[c]));
+        int64_t rank_us = rank_of(u, c, us_since(queue_lane_since(p->lanes[c]), t->now_us));
         if (shares_allow(&p->shares, c, 0) && shares_allow(&u->shares, c, 0) && rank_us < own_us)
             own_us = rank_us;
     }
@@ -512,7 +512,7 @@ int dispatch_claimed(struct turn *t, const struct pool *p)
             continue;
         for (uint32_t mask = scope->blocked_mask; mask != 0; mask &= mask - 1) {
             const struct lane *l = scope->blocked[__builtin_ctz(mask)];
-            uint64_t wait_us = t->now_us - queue_lane_since(l);
+            uint64_t wait_us = us_since(queue_lane_since(l), t->now_us);
             bool stronger = rank_of(u, l->class_i, wait_us) + POOL_MOVE_US < own_us;
             if (l->pool != p && (stronger || at_floor(t, l)) &&
                 shares_allow(&u->shares, l->class_i, u->shares.at[l->class_i].opening_n))

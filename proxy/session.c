@@ -247,7 +247,7 @@ static bool preparation(struct client *c, struct server *s, struct buf *sql)
                       */
     if (s->vars != c->vars && vars_differ(s->vars, c->vars))
         return vars_put_sql(s->vars, c->vars, sql) && buf_put_u8(sql, '\0');
-    uint64_t idle_us = hub_now(c->hub) - s->lease.idle_since_us;
+    uint64_t idle_us = us_since(s->lease.idle_since_us, hub_now(c->hub));
     if (*check && s->lease.idle_since_us && idle_us > g->server_check_delay_us)
         return buf_put_cstr(sql, strcmp(check, "<empty>") ? check : ";");
     return true;
