@@ -102,6 +102,8 @@ FORCE:
 # Goals that promise to work on a bare machine install what they need before the first compilation.
 DEPS_GROUPS := $(sort $(if $(filter run test it drill bench,$(MAKECMDGOALS)),build run) \
     $(if $(filter test it,$(MAKECMDGOALS)),test) $(if $(filter drill bench,$(MAKECMDGOALS)),bench))
+# Whoever types these does not think of -j.
+MAKEFLAGS += $(if $(DEPS_GROUPS),-j$(shell nproc))
 .PHONY: deps-of-goals
 deps-of-goals:
 	@$(if $(DEPS_GROUPS),.ci/deps $(DEPS_GROUPS),:)
