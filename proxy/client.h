@@ -92,7 +92,6 @@ struct client {
     bool cancelled;         /* a cancel request came while that grant was in the mail */
     bool feeding;           /* its bytes are being handled further up the stack */
     bool late;              /* its answer is complete, and the rest of its message still to come */
-    bool demoted;           /* this transaction runs in another class than the client's */
     enum client_refusal refusal; /* what its first kept message is to be answered with */
     bool secure;
     uint8_t key_bytes; /* of its cancel key */

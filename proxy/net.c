@@ -105,14 +105,6 @@ void net_close(struct conn *c)
     c->fd = -1;
 }
 
-void net_abort(struct conn *c)
-{
-    struct linger now = {.l_onoff = 1, .l_linger = 0};
-    if (c->fd >= 0 && setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &now, sizeof now) < 0)
-        must(errno != EBADF);
-    net_close(c);
-}
-
 /* ---- reading ------------------------------------------------------------------------------ */
 
 static enum net_verdict tls_read(struct conn *c, uint8_t *at, size_t room, size_t *n)

@@ -59,8 +59,6 @@ void net_connect_wanted(struct conn *c, bool wanted);
 void net_watch_end(struct conn *c);
 /* Closes and frees everything; fd is -1 afterwards. Safe to repeat. */
 void net_close(struct conn *c);
-/* The same, with a reset instead of an orderly end: for peers that must not linger. */
-void net_abort(struct conn *c);
 
 /* One receive (with TLS: as many records as fit). *n > 0 with NET_OK. */
 MUST_USE enum net_verdict net_read(struct conn *c, uint8_t *at, size_t room, size_t *n);

@@ -35,7 +35,7 @@ struct server_login {
     uint32_t hosts_tried_n;
     uint32_t addrs_n, address_i;
     struct dns_addr addrs[DNS_ADDRS_MAX];
-    bool is_unix, secure, greeted;
+    bool is_unix, greeted;
     bool connect_query_sent;
     bool sasl_begun, sasl_proved; /* our part of the exchange was sent: the first, the last */
     uint64_t deadline_us;
@@ -236,7 +236,6 @@ static enum server_login_verdict handshake(struct server *s, enum pool_failure *
     case NET_AGAIN:
         return SERVER_LOGIN_MORE;
     case NET_OK:
-        s->login->secure = true;
         if (send_startup(s))
             return SERVER_LOGIN_MORE;
         err_set(err, "08006", "connection was lost after the TLS handshake");

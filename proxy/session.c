@@ -224,7 +224,6 @@ void session_begin(struct client *c, struct view in)
     if (c->vars != c->classed)
         classify_again(c);
     c->waiter.class_i = class_of_transaction(c, relay_peek(c, in));
-    c->demoted = c->waiter.class_i != c->class_i;
     c->request_us = hub_now(c->hub);
     ask_for_server(c);
 }

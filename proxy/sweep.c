@@ -44,7 +44,6 @@ static void demote(struct client *c, struct server *s, uint64_t now_us)
     if (to_i == class_i)
         return;
     c->waiter.class_i = to_i;
-    c->demoted = true;
     count_add(&c->hub->classes[class_i].demoted, 1);
     log_info("C-%#llx: %s/%s transaction demoted from=%s to=%s why=%s", (unsigned long long)c->id,
              c->route->database, c->route->user, opts->name, classes->at[to_i].name,
