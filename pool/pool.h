@@ -62,7 +62,15 @@ struct pool_server {
     _Atomic uint64_t stmt_bytes;   /* result bytes of the running statement */
     _Atomic bool stmt_copy_out;    /* CopyOutResponse seen: streams from the first byte */
     uint16_t worker;               /* the loop it sits in, or is in the mail to */
+    /* written under upstream's lock, read by the loop that leases it (relaxed); cleared by each
+     * new lease */
+    _Atomic uint64_t
+        cancel_stmt_us;   /* the statement that started then is to be cancelled; 0: none */
+    _Atomic bool unpaced; /* others wait for its locks: its stream is not held back */
+    /* set before pool_opened() */
+    uint32_t backend_pid; /* of its cancel key, to find it among those who block; 0: not told */
     /* under upstream's lock */
+    uint64_t group; /* of the lease: from its waiter; 0: none */
     enum pool_server_state state;
     struct pool *pool;
     struct pool_server *prev, *next; /* idle list of (pool, worker) | leased list of upstream */
@@ -102,6 +110,8 @@ struct pool_waiter {
     uint64_t deadline_us;   /* absolute; 0: the class's own queue_deadline only. Else the earlier of
                              * both, but: */
     bool deadline_rules;    /* the operator wrote it: the class's own does not count */
+    uint64_t group;         /* sessions of one parallel job (pg_dump -j) share it, and none can end
+                             * before all have a server; 0: on its own */
     struct pool_addr *addr; /* cap per client address, from pool_addr_get(); may be NULL */
     /* set by the pool */
     struct pool *pool;
