@@ -177,6 +177,8 @@ void dispatch_lease(struct turn *t, struct pool *p, struct pool_server *s, struc
     s->class_i = w->class_i;
     s->key_i = w->key_i;
     s->addr = w->addr;
+    atomic_store_explicit(&s->cancel_stmt_us, 0, memory_order_relaxed);
+    atomic_store_explicit(&s->unpaced, false, memory_order_relaxed);
     CDL_APPEND(u->leased, s);
     lease_begin(t, s);
     w->server = s;

@@ -51,6 +51,15 @@ enum pool_server_state {
     POOL_SERVER_CLOSING, /* told to close; its place is counted until pool_closed() */
 };
 
+/* Why a running statement is to be cancelled. */
+enum pool_cull {
+    POOL_CULL_NOT,
+    POOL_CULL_OVERLOAD, /* the latency breaker's wish */
+    POOL_CULL_LOCKS,    /* protected statements wait for its locks (on_lock_inversion = cancel) */
+    POOL_CULL_OPERATOR, /* CANCEL on the console */
+};
+enum { POOL_CULLS_N = POOL_CULL_OPERATOR + 1 };
+
 enum { POOL_SCOPES = 3 }; /* what an idle server may be evicted for: upstream, database, user */
 
 /* Embedded in the proxy's server connection, which owns it. Starts zeroed. */
@@ -61,11 +70,14 @@ struct pool_server {
     _Atomic uint64_t last_byte_us; /* last result byte passed on to the client */
     _Atomic uint64_t stmt_bytes;   /* result bytes of the running statement */
     _Atomic bool stmt_copy_out;    /* CopyOutResponse seen: streams from the first byte */
+    _Atomic bool tx_writes;        /* its transaction may have changed something, or may yet */
     uint16_t worker;               /* the loop it sits in, or is in the mail to */
     /* written under upstream's lock, read by the loop that leases it (relaxed); cleared by each
      * new lease */
     _Atomic uint64_t
-        cancel_stmt_us;   /* the statement that started then is to be cancelled; 0: none */
+        cancel_stmt_us;   /* the statement that started then is to be cancelled; 0: none. Written
+                           * by cull_mark() (pool/cull.h) alone, after: */
+    _Atomic uint8_t cancel_why; /* enum pool_cull */
     _Atomic bool unpaced; /* others wait for its locks: its stream is not held back */
     /* set before pool_opened() */
     uint32_t backend_pid; /* of its cancel key, to find it among those who block; 0: not told */
