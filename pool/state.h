@@ -4,8 +4,11 @@
  * otherwise. Files, each calling only those below it:
  *
  *     pool.c  pool_control.c  upstream.c     what callers ask; the tick
+ *     cull.c                                 whom a cancel hits
  *     dispatch.c                             who gets the next server
  *     places.c                               idle servers, opening, closing, lanes on the move
+ *     facts.c                                what the probe found out; locks, stalls
+ *     groups.c                               sessions that need servers together
  *     rights.c  address.c                    what a class may lease; who shares an address
  *     queue.c  due.c  caps.c                 plain containers
  *
@@ -18,6 +21,8 @@
 #include "breaker/error_breaker.h"
 #include "pool/caps.h"
 #include "pool/due.h"
+#include "pool/groups.h"
+#include "pool/facts.h"
 #include "pool/hash.h"
 #include "pool/lock.h"
 #include "pool/pool.h"
@@ -114,6 +119,9 @@ struct pool {
     struct pool *chore_prev, *chore_next; /* ... with chores */
     struct pool *down_prev, *down_next;   /* ... that failed to open a server */
     struct pool *spare_prev, *spare_next; /* ... that may need their reserve */
+    struct pool *grouped_prev, *grouped_next; /* ... with admitted groups */
+    uint32_t groups_n;
+    struct group groups[GROUPS_MAX];
     bool choring, down, spare;
     uint64_t idle_mask; /* workers with idle servers */
     struct idle_list idle[];
@@ -133,7 +141,26 @@ struct tier {
     /* totals */
     uint64_t granted_n, granted_at_once_n, left_n, lease_us, wait_us, wait_us_max;
     uint64_t refused_n[POOL_REFUSALS_N];
+    uint64_t culled_n; /* statements marked to be cancelled */
     uint64_t wait_n[SHOW_WAIT_BUCKETS];
+};
+
+/* What the probe told, and what follows from it. See facts.c. */
+struct facts {
+    struct upstream_facts told;
+    uint32_t places_n;        /* servers PostgreSQL has room for; 0: not known */
+    uint32_t shared_n;        /* of them, those that percentages are of: less headroom for others */
+    bool prober, login_asked; /* the probe does the error breaker's logins; one is wanted */
+    uint64_t hanging_us;      /* the probe hangs since; 0: it does not */
+    uint64_t byte_us;         /* last sign of life of any lease */
+    bool stalled;
+    uint64_t stalled_us, stalls_n;
+    uint64_t protected_n;    /* observations of protected statements */
+    uint32_t lock_waiters_n; /* protected leases that waited for locks at the last look */
+    uint32_t inverted_n;     /* leases they waited for */
+    uint64_t inversions_n[CLASSES_MAX][INVERSION_ACTS_N];
+    struct upstream_inversion inversions[FACTS_INVERSIONS]; /* ring */
+    uint32_t inversions_all_n;                              /* free-running */
 };
 
 struct upstream {
@@ -141,12 +168,18 @@ struct upstream {
     char *host;
     uint16_t port;
     uint16_t worker_first_i, worker_n;
+    /* atomics */
+    _Atomic uint32_t shed_mask;    /* classes whose clients do not get in: the breaker is open */
+    _Atomic uint32_t cancelling_n; /* cancel requests under way */
+    _Atomic uint64_t standing; /* target.c's */
     /* registry's mutex */
     UT_hash_handle hh;
     struct scope *databases, *users; /* uthash by cap */
     /* addresses_lock guards these two */
     struct lock addresses_lock;
     struct pool_addr *addresses, *addresses_left; /* left: nobody's any more, but still leasing */
+    /* atomic */
+    _Atomic uint32_t role; /* enum upstream_role */
     /* lock guards all below */
     struct lock lock;
     struct upstream_opts opts;
@@ -166,7 +199,7 @@ struct upstream {
     uint16_t open_worker; /* whose turn it is to open for min_pool_size */
     struct due due;
     struct pool_server *leased;
-    struct pool *pools, *sweep_at, *choring, *down, *spare;
+    struct pool *pools, *sweep_at, *choring, *down, *spare, *grouped;
     struct pool_waiter *asking; /* pool_acquire()'s own, while it runs */
     bool asking_granted;
     struct pool *probing; /* its next answer is the error breaker's probe's */
@@ -178,6 +211,8 @@ struct upstream {
     uint32_t full_n; /* budget after 53300; 0: as configured */
     uint64_t full_until_us;
     uint32_t breaker_order[CLASSES_MAX]; /* the breaker's index -> class */
+    uint32_t retries_n;                  /* clients told when to come again */
+    struct facts facts;
     uint64_t opened_n, open_failed_n, died_n, evicted_n, ticks_n, tick_late_n;
     struct estimator estimator;
     struct breaker breaker;

@@ -15,15 +15,15 @@
 #include <string.h>
 #include <utlist.h>
 
+#include "pool/cull.h"
 #include "pool/dispatch.h"
+#include "pool/lease.h"
 #include "pool/places.h"
 #include "pool/rights.h"
 #include "pool/state.h"
 
 enum {
     TICK_LEASES_MAX = 1024,        /* looked at in one tick, in turns where there are more */
-    STREAMING_BYTES = 1 << 20,     /* a result this long ... */
-    STREAMING_QUIET_US = US_PER_S, /* ... with a byte so recent streams: it can be held back */
     PROBE_POOLS_MAX = 8,           /* pools tried for a place to probe from */
     FULL_STEP_US = 5 * US_PER_S,   /* after 53300 the budget grows by one so often */
     FULL_FORGET_N = 16,            /* an unknown budget: forgotten when so far above what is used */
@@ -67,22 +67,13 @@ struct look {
     uint32_t streaming_n[CLASSES_MAX];
 };
 
-static bool streams(const struct pool_server *s, uint64_t now_us)
-{
-    if (atomic_load_explicit(&s->stmt_copy_out, memory_order_relaxed))
-        return true;
-    return atomic_load_explicit(&s->stmt_bytes, memory_order_relaxed) >= STREAMING_BYTES &&
-           atomic_load_explicit(&s->last_byte_us, memory_order_relaxed) + STREAMING_QUIET_US >=
-               now_us;
-}
-
 static void look_at_lease(struct turn *t, struct look *look, const struct pool_server *s)
 {
     struct upstream *u = t->u;
     uint64_t started_us = atomic_load_explicit(&s->stmt_started_us, memory_order_relaxed);
 
     if (u->classes[s->class_i].priority > 0)
-        look->streaming_n[s->class_i] += streams(s, t->now_us);
+        look->streaming_n[s->class_i] += lease_streams(s, t->now_us);
     else if (started_us != 0 && look->inflight_n < POOL_INFLIGHT_MAX)
         u->inflight[look->inflight_n++] = (struct estimator_inflight){
             .fingerprint = atomic_load_explicit(&s->stmt_fingerprint, memory_order_relaxed),
@@ -170,12 +161,18 @@ static uint32_t own_cap(const struct upstream *u, uint8_t class_i)
 /* What the breaker asks for from now on. */
 static void obey_breaker(struct upstream *u)
 {
+    uint32_t shed_mask = 0;
+
     for (uint32_t i = 0; i < u->breaker.classes_n; i++) {
         struct tier *tier = &u->tiers[u->breaker_order[i]];
         const struct breaker_ask *ask = &u->breaker.classes[i].ask;
         tier->held = ask->held;
         tier->limited = ask->limited || ask->held;
+        if (u->breaker.state == BREAKER_OPEN && tier->limited &&
+            u->classes[u->breaker_order[i]].on_overload & CLASS_HOLD)
+            shed_mask |= BIT(u->breaker_order[i]);
     }
+    atomic_store_explicit(&u->shed_mask, shed_mask, memory_order_relaxed);
     rights_upstream_all(u);
 }
 
@@ -349,6 +346,7 @@ void pool_tick(struct upstream *u, uint64_t now_us, struct pool_actions *actions
     note_rates(u);
     tick_error_breaker(&t);
     tick_breaker(&t, &look);
+    cull_tick(&t);
     tick_budget(u, now_us);
     for (uint32_t i = 0; i < u->class_n; i++)
         queue_tick(&u->queues[i], u->serving_since_us, now_us);
@@ -384,9 +382,32 @@ const char *upstream_explain(struct upstream *u, uint8_t class_i, uint64_t now_u
 uint64_t upstream_retry_after_us(struct upstream *u, uint64_t now_us)
 {
     lock_take(&u->lock);
-    uint64_t us = breaker_retry_after_us(&u->breaker, now_us, (uint32_t)now_us);
+    /* Those refused together must not come back together: any spread will do. */
+    uint32_t random = ++u->retries_n * 2654435769u;
+    uint64_t us = breaker_retry_after_us(&u->breaker, now_us, random);
     lock_drop(&u->lock);
     return us;
+}
+
+bool upstream_sheds_logins(const struct upstream *u, uint8_t class_i)
+{
+    must(class_i < CLASSES_MAX);
+    return atomic_load_explicit(&u->shed_mask, memory_order_relaxed) & BIT(class_i);
+}
+
+bool upstream_cancel_begin(struct upstream *u)
+{
+    uint32_t n = atomic_fetch_add_explicit(&u->cancelling_n, 1, memory_order_relaxed);
+    if (n < UPSTREAM_CANCELS_MAX)
+        return true;
+    atomic_fetch_sub_explicit(&u->cancelling_n, 1, memory_order_relaxed);
+    return false;
+}
+
+void upstream_cancel_end(struct upstream *u)
+{
+    uint32_t n = atomic_fetch_sub_explicit(&u->cancelling_n, 1, memory_order_relaxed);
+    must(n > 0);
 }
 
 void upstream_trip(struct upstream *u, uint8_t class_i, uint64_t now_us)

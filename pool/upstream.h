@@ -13,7 +13,8 @@ struct pool_addr;
 
 struct upstream_opts {
     uint32_t budget_n;      /* servers over all pools (max_connections less what others need);
-                             * 0: not known, no limit */
+                             * 0: what the probe finds, else no limit */
+    uint32_t instances_n;   /* of us, before this server: they share what the probe finds; >= 1 */
     uint32_t connecting_n;  /* servers connecting or logging in at once; >= 1 */
     uint32_t address_max_n; /* leases of one client address at once; 0: no limit */
     bool can_pace;          /* the proxy obeys the breaker's byte rates ... */
@@ -33,6 +34,15 @@ void upstream_set_opts(struct upstream *u, const struct upstream_opts *opts);
 const char *upstream_explain(struct upstream *u, uint8_t class_i, uint64_t now_us, char *buf,
                              size_t buf_bytes);
 uint64_t upstream_retry_after_us(struct upstream *u, uint64_t now_us);
+
+/* The breaker is open, and new clients of this class are turned away at login. Any thread. */
+bool upstream_sheds_logins(const struct upstream *u, uint8_t class_i);
+
+/* Cancel requests under way, over all loops: each costs PostgreSQL a process, and comes when it
+ * has none to spare. False: as many as there may be; ask again later. */
+enum { UPSTREAM_CANCELS_MAX = 8 };
+MUST_USE bool upstream_cancel_begin(struct upstream *u);
+void upstream_cancel_end(struct upstream *u);
 
 /* The operator's hand on the latency breaker (console). Who waits is served by the next tick. */
 void upstream_trip(struct upstream *u, uint8_t class_i, uint64_t now_us);
