@@ -112,6 +112,33 @@ static void warn_databases(struct checker *c)
                        "lets every name through");
 }
 
+/* What asks for replicas and finds none, or asks for hosts of a kind and names them twice. */
+static void warn_routes(struct checker *c)
+{
+    const struct class_opts *asks = NULL;
+    const struct config_database *db;
+    bool several = false;
+    for (uint32_t i = 0; i < c->cfg->classes->class_n; i++) {
+        const struct class_opts *class = &c->cfg->classes->at[i];
+        if (!class->retired && class->route == CLASS_ROUTE_REPLICA)
+            asks = class;
+    }
+    for (db = c->cfg->databases; db; db = db->hh.next) {
+        several |= db->hosts_n > 1;
+        if (asks && db->hosts_n > 1 && db->target_session_attrs <= TARGET_ANY)
+            report_warning(c->report, (struct report_place){0},
+                           "database \"%s\" has several hosts and no target_session_attrs: clients "
+                           "of classes without route = replica may land on any of them; "
+                           "target_session_attrs=read-write sends them to the primary",
+                           db->name);
+    }
+    if (asks && !several)
+        report_warning(c->report, (struct report_place){0},
+                       "[class %s] route = replica has no effect: no database has several hosts "
+                       "(host=a,b)",
+                       asks->name);
+}
+
 static void warn_passwords(struct checker *c)
 {
     const struct config_globals *g = c->g;
@@ -181,6 +208,7 @@ bool check_snapshot(const struct config *cfg, struct config_report *report)
     ok = check_console(&c) && ok;
     ok = check_classes(&c) && ok;
     warn_databases(&c);
+    warn_routes(&c);
     warn_passwords(&c);
     warn_any(&c);
     warn_octal(&c);

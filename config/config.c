@@ -182,6 +182,19 @@ const struct config_database *config_database(const struct config *cfg, const ch
     return db;
 }
 
+static bool replicas_asked(const struct config *cfg)
+{
+    for (uint32_t i = 0; i < cfg->classes->class_n; i++)
+        if (!cfg->classes->at[i].retired && cfg->classes->at[i].route == CLASS_ROUTE_REPLICA)
+            return true;
+    return false;
+}
+
+bool config_is_steered(const struct config *cfg, const struct config_database *db)
+{
+    return db->target_session_attrs > TARGET_ANY || (db->hosts_n > 1 && replicas_asked(cfg));
+}
+
 const struct config_user *config_user(const struct config *cfg, const char *name)
 {
     const struct config_user *user;

@@ -16,6 +16,7 @@
 #include <uthash.h>
 
 #include "config/report.h"
+#include "pool/target.h"
 
 struct class_table; /* pool/class.h */
 struct users;       /* config/users.h */
@@ -136,7 +137,10 @@ struct config_database {
     const char *host;         /* as written, for SHOW; NULL: Unix socket in unix_socket_dir */
     const char *const *hosts; /* the same taken apart: names, addresses, /dir, @abstract */
     size_t hosts_n;
-    int port;
+    const char *port_list;    /* as written */
+    const int *ports;         /* one for each host; one where there is no host */
+    int port;                 /* the first */
+    enum target_attrs target_session_attrs;
     const char *user, *password; /* user: forced for all clients */
     const char *auth_user, *auth_query, *auth_dbname, *connect_query;
     enum config_pool_mode pool_mode;
@@ -202,6 +206,9 @@ void config_unref(const struct config **cfg);
 
 /* The line for this name, else the `*` line, else NULL. */
 const struct config_database *config_database(const struct config *cfg, const char *name);
+/* Each of its hosts is an upstream of its own, and each client is sent to one that is what it
+ * wants. False: its hosts are one upstream, and any will do. */
+MUST_USE bool config_is_steered(const struct config *cfg, const struct config_database *db);
 /* The [users] line of this name, or NULL. */
 const struct config_user *config_user(const struct config *cfg, const char *name);
 const struct config_peer *config_peer(const struct config *cfg, int id);

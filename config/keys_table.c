@@ -75,6 +75,25 @@ static const struct key_choice load_balances[] = {
     {.text = "disable", .value = LOAD_BALANCE_DISABLE},
     {0},
 };
+static const struct key_choice targets[] = {
+    {.text = "any", .value = TARGET_ANY},
+    {.text = "read-write", .value = TARGET_READ_WRITE},
+    {.text = "read-only", .value = TARGET_READ_ONLY},
+    {.text = "primary", .value = TARGET_PRIMARY},
+    {.text = "standby", .value = TARGET_STANDBY},
+    {.text = "prefer-standby", .value = TARGET_PREFER_STANDBY},
+    {0},
+};
+static const struct key_choice class_routes[] = {
+    {.text = "database", .value = CLASS_ROUTE_DATABASE},
+    {.text = "replica", .value = CLASS_ROUTE_REPLICA},
+    {0},
+};
+static const struct key_choice route_fallbacks[] = {
+    {.text = "none", .value = CLASS_FALLBACK_NONE},
+    {.text = "primary", .value = CLASS_FALLBACK_PRIMARY},
+    {0},
+};
 static const struct key_choice breakers[] = {
     {.text = "off", .value = CLASS_BREAKER_OFF},
     {.text = "observe", .value = CLASS_BREAKER_OBSERVE},
@@ -349,8 +368,13 @@ static const struct key database_keys[] = {
     OPTIONAL_TEXT(config_database, host, 0,
                   "Names or addresses, comma separated; /dir and @name are Unix sockets. Default: "
                   "unix_socket_dir."),
-    ROW("port", KEY_INT, 0, 1, 65535, "5432", NULL, FIELD(config_database, port, int),
-        "Port of the server."),
+    ROW("port", KEY_LIST, 0, 0, 0, "5432", NULL, FIELD(config_database, port_list, const char *),
+        "Port of the server; or, comma separated, one for each host."),
+    ROW("target_session_attrs", KEY_CHOICE, KEY_OURS, 0, 0, NULL, targets,
+        ENUM_FIELD(config_database, target_session_attrs),
+        "Which of the hosts serve: any, read-write, read-only, primary, standby, prefer-standby, "
+        "as in libpq. Other than any: each host has pools, limits and breakers of its own, and "
+        "clients go to where the role is now, waiting as long as they may while nobody has it."),
     OPTIONAL_TEXT(config_database, user, 0, "Log in to the server as this user for all clients."),
     OPTIONAL_TEXT(config_database, password, KEY_SECRET, "That user's password."),
     OPTIONAL_TEXT(config_database, auth_user, KEY_WAITS, "As the global key."),
@@ -456,6 +480,14 @@ static const struct key class_keys[] = {
     CLASS_BYTES("demote_bytes", demote_after_bytes, 0, "... one with a larger result; 0: never."),
     CLASS_BOOL("demote_copy_out", demote_copy_out, "... one that begins with COPY ... TO STDOUT."),
     CLASS_BOOL("demote_cursor", demote_cursor, "... one that begins with DECLARE ... CURSOR."),
+    CLASS_CHOICE("route", route, class_routes, 0,
+                 "Where its clients are served: database (by target_session_attrs), or replica: on "
+                 "a standby, where the database has several hosts."),
+    CLASS_CHOICE("route_fallback", route_fallback, route_fallbacks, 0,
+                 "Where they go while no replica will do: none (they wait until their deadline), "
+                 "or primary."),
+    CLASS_TIME("max_lag", max_lag_us, 0,
+               "A standby further behind is no replica for it; 0: however far."),
     ROW("demote_to", KEY_SPECIAL, KEY_OURS, 0, 0, NULL, NULL, 0, "The class they go to."),
 };
 

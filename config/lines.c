@@ -87,6 +87,37 @@ static bool split_hosts(struct lines *l, const struct ini_statement *s, struct c
     return hosts || line_error(l, s, "out of memory");
 }
 
+/* One port for all, or one for each host. */
+static bool split_ports(struct lines *l, const struct ini_statement *s, struct config_database *db)
+{
+    size_t n = db->hosts_n ? db->hosts_n : 1, given_n = 0;
+    int *ports = arena_take(&l->cfg->own->arena, n * sizeof *ports);
+    const char *p = db->port_list;
+    if (!ports)
+        return line_error(l, s, "out of memory");
+    for (;;) {
+        char *end;
+        errno = 0;
+        long port = strtol(p, &end, 0);
+        end += strspn(end, " \t");
+        if (end == p || errno || port < 1 || port > 65535 || (*end && *end != ','))
+            return line_error(l, s, "port: expected numbers from 1 to 65535, comma separated");
+        if (given_n < n)
+            ports[given_n] = (int)port;
+        given_n++;
+        if (!*end)
+            break;
+        p = end + 1;
+    }
+    if (given_n != 1 && given_n != n)
+        return line_error(l, s, "port: one for all hosts, or as many as there are hosts");
+    for (size_t i = given_n; i < n; i++)
+        ports[i] = ports[0];
+    db->ports = ports;
+    db->port = ports[0];
+    return true;
+}
+
 static bool is_console(const char *name)
 {
     return strcmp(name, "pgbouncer") == 0 || strcmp(name, "pgweir") == 0;
@@ -111,7 +142,7 @@ bool lines_database(struct lines *l, const struct ini_statement *s)
     }
     struct config_database fresh = {.name = db->name, .hh = db->hh};
     *db = fresh;
-    bool ok = fill(l, s, KEY_DATABASE, db) && split_hosts(l, s, db);
+    bool ok = fill(l, s, KEY_DATABASE, db) && split_hosts(l, s, db) && split_ports(l, s, db);
     if (ok && db->auth_dbname && is_console(db->auth_dbname))
         return line_error(l, s, "cannot use the reserved console database as an auth_dbname");
     return ok;

@@ -173,6 +173,7 @@ static struct class_opts class_defaults(const char *name)
         .protect = CLASS_PROTECT_BALANCED,
         .on_overload = CLASS_HOLD | CLASS_PACE | CLASS_CANCEL,
         .on_lock_inversion = CLASS_INVERSION_CANCEL,
+        .max_lag_us = 30ull * US_PER_S,
     };
 
     snprintf(c.name, sizeof(c.name), "%s", name);

@@ -33,6 +33,11 @@ enum class_overload { /* bits of class_opts.on_overload */
                       CLASS_CANCEL = BIT(2),
                       CLASS_TERMINATE = BIT(3),
 };
+enum class_route {
+    CLASS_ROUTE_DATABASE, /* wherever target_session_attrs of the database sends its clients */
+    CLASS_ROUTE_REPLICA,  /* to a standby, where the database has several hosts */
+};
+enum class_route_fallback { CLASS_FALLBACK_NONE, CLASS_FALLBACK_PRIMARY };
 enum class_inversion { CLASS_INVERSION_ALERT, CLASS_INVERSION_UNPACE, CLASS_INVERSION_CANCEL };
 
 struct class_opts {
@@ -57,6 +62,9 @@ struct class_opts {
     uint64_t demote_after_bytes; /* ... or with a larger result; 0: never */
     bool demote_copy_out;        /* COPY TO STDOUT at the start of a transaction */
     bool demote_cursor;          /* DECLARE CURSOR at the start of a transaction */
+    enum class_route route;      /* of its clients; a demoted transaction stays where it is */
+    enum class_route_fallback route_fallback; /* where no replica will do */
+    uint64_t max_lag_us; /* of a replica; 0: any */
     uint8_t demote_to_i;         /* class it goes to for its rest; its own index: stays */
 };
 
