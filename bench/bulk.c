@@ -1,14 +1,15 @@
-/* Bulk readers: a backup tool, or many of them, as PostgreSQL sees it. Each reader copies a whole
- * table to itself over and over, as fast as it is given, under the application_name of its choice.
+/* Bulk readers: a backup tool or a report, or many of them, as PostgreSQL sees it. Each reader runs
+ * one statement over and over, as fast as it is given, under the application_name of its choice:
+ * the copy of a whole table to itself, or any other that returns rows.
  *
  * A reader that is refused does what cron and wrapper scripts do: it waits a little and tries
- * again. Counted per bin of time: bytes, finished copies (served), refusals by SQLSTATE (failed).
+ * again. Counted per bin of time: bytes, finished statements with their duration (served), refusals
+ * by SQLSTATE (failed).
  */
 #include "bench/link.h"
 #include "bench/opt.h"
 #include "bench/tally.h"
 
-#include <getopt.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,32 +18,26 @@
 
 enum {
     READERS_MAX = 1024,
-    LIST_MAX = 16, /* names, tables */
     EVENTS_MAX = 64,
     ROWS_PER_TURN = 2000, /* then the others get their turn, and the clock is read */
 };
 
-struct list {
-    uint32_t n;
-    char *at[LIST_MAX];
-};
-
 struct opts {
     const char *conninfo, *csv;
-    struct list names, tables;
+    struct opt_list names, tables, statements; /* a reader's own is its index modulo their number */
     double seconds, bin_s;
-    double marks_s[TALLY_MARKS_MAX];
-    uint32_t marks_n, readers_n;
+    struct tally_marks marks;
+    uint32_t readers_n;
     uint64_t pause_us;
 };
 
-enum reader_state { READER_PAUSED, READER_CONNECTING, READER_COPYING };
+enum reader_state { READER_PAUSED, READER_CONNECTING, READER_READING };
 
 struct reader {
     struct link link;
     enum reader_state state;
     uint32_t reader_i;
-    uint64_t resume_us;
+    uint64_t resume_us, asked_us;
     bool failed;
 };
 
@@ -92,13 +87,18 @@ static void reader_lost(struct bulk *b, struct reader *r, uint64_t now_us)
     reader_pause(b, r, now_us);
 }
 
-static void reader_copy(struct bulk *b, struct reader *r, uint64_t now_us)
+static void reader_ask(struct bulk *b, struct reader *r, uint64_t now_us)
 {
-    char text[160];
-    snprintf(text, sizeof text, "COPY %s TO STDOUT",
-             b->opts.tables.at[r->reader_i % b->opts.tables.n]);
-    r->state = READER_COPYING;
+    char copy[160];
+    const char *text = copy;
+    if (b->opts.statements.n)
+        text = b->opts.statements.at[r->reader_i % b->opts.statements.n];
+    else
+        snprintf(copy, sizeof copy, "COPY %s TO STDOUT",
+                 b->opts.tables.at[r->reader_i % b->opts.tables.n]);
+    r->state = READER_READING;
     r->failed = false;
+    r->asked_us = now_us;
     tally_bin_at(&b->tally, now_us)->offered++;
     if (!PQsendQuery(r->link.pg, text) || link_flush(&r->link) == LINK_LOST)
         reader_lost(b, r, now_us);
@@ -133,6 +133,23 @@ static bool reader_rows(struct bulk *b, struct reader *r, uint64_t now_us)
     return n == 0 || n > 0; /* -1: the copy is over, -2: it failed; the results say which */
 }
 
+/* Counts a result; bytes are those of the values. */
+static void reader_result(struct bulk *b, struct reader *r, const PGresult *res, uint64_t now_us)
+{
+    ExecStatusType status = PQresultStatus(res);
+    struct tally_bin *bin = tally_bin_at(&b->tally, now_us);
+    if (status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK) {
+        for (int row = 0; row < PQntuples(res); row++)
+            for (int column = 0; column < PQnfields(res); column++)
+                bin->bytes += (uint64_t)PQgetlength(res, row, column);
+        bin->served++;
+        hist_add(&bin->latency, now_us - r->asked_us);
+    } else if (status != PGRES_COPY_OUT && !r->failed) {
+        r->failed = true;
+        reader_refused(b, r, res, now_us);
+    }
+}
+
 static void reader_results(struct bulk *b, struct reader *r, uint64_t now_us)
 {
     enum link_verdict verdict = link_read(&r->link);
@@ -145,12 +162,7 @@ static void reader_results(struct bulk *b, struct reader *r, uint64_t now_us)
         if (!res)
             break;
         ExecStatusType status = PQresultStatus(res);
-        if (status == PGRES_COMMAND_OK) {
-            tally_bin_at(&b->tally, now_us)->served++;
-        } else if (status != PGRES_COPY_OUT && !r->failed) {
-            r->failed = true;
-            reader_refused(b, r, res, now_us);
-        }
+        reader_result(b, r, res, now_us);
         PQclear(res);
         if (status == PGRES_COPY_OUT && reader_rows(b, r, now_us))
             return;
@@ -160,7 +172,7 @@ static void reader_results(struct bulk *b, struct reader *r, uint64_t now_us)
     if (r->failed || PQstatus(r->link.pg) == CONNECTION_BAD)
         reader_lost(b, r, now_us);
     else
-        reader_copy(b, r, now_us);
+        reader_ask(b, r, now_us);
 }
 
 static void reader_event(struct bulk *b, struct reader *r, uint64_t now_us)
@@ -176,11 +188,11 @@ static void reader_event(struct bulk *b, struct reader *r, uint64_t now_us)
             reader_lost(b, r, now_us);
             return;
         case LINK_READY:
-            reader_copy(b, r, now_us);
+            reader_ask(b, r, now_us);
             return;
         }
         return;
-    case READER_COPYING:
+    case READER_READING:
         reader_results(b, r, now_us);
         return;
     }
@@ -203,62 +215,26 @@ static void bulk_run(struct bulk *b)
     }
 }
 
-static const char usage[] =
-    "bulk CONNINFO --tables=A,B [--readers=N] [--names=A,B] [--seconds=N] [--pause-ms=N]\n"
-    "     [--bin=SECONDS] [--marks=S,S] [--csv=FILE]\n";
+static const char usage[] = "bulk CONNINFO --tables=A,B | --sql=TEXT [--sql=TEXT ...]\n"
+                            "     [--readers=N] [--names=A,B] [--seconds=N] [--pause-ms=N]\n"
+                            "     [--bin=SECONDS] [--marks=S,S] [--csv=FILE]\n";
 
-/* Splits text in place; an empty element is a reader without application_name. */
-static bool parse_list(struct list *list, char *text)
+static bool parse_opts(struct opts *o, int argc, char **argv)
 {
-    list->n = 0;
-    while (text && list->n < LIST_MAX)
-        list->at[list->n++] = strsep(&text, ",");
-    return !text;
-}
-
-static bool parse_opt(struct opts *opts, int opt, char *value)
-{
-    double number = opt_number(value);
-    switch (opt) {
-    case 'T':
-        return parse_list(&opts->tables, value);
-    case 'N':
-        return parse_list(&opts->names, value);
-    case 'c':
-        opts->readers_n = (uint32_t)number;
-        return number >= 1 && number <= READERS_MAX;
-    case 's':
-        return (opts->seconds = number) > 0;
-    case 'b':
-        opts->pause_us = (uint64_t)(number * US_PER_MS);
-        return number > 0;
-    case 'B':
-        return (opts->bin_s = number) >= 0.01;
-    case 'M':
-        return tally_parse_marks(value, opts->marks_s, &opts->marks_n);
-    case 'o':
-        opts->csv = value;
-        return true;
-    default:
-        return false;
-    }
-}
-
-static bool parse_opts(struct opts *opts, int argc, char **argv)
-{
-    static const struct option names[] = {
-        {"tables", 1, NULL, 'T'},  {"names", 1, NULL, 'N'},    {"readers", 1, NULL, 'c'},
-        {"seconds", 1, NULL, 's'}, {"pause-ms", 1, NULL, 'b'}, {"bin", 1, NULL, 'B'},
-        {"marks", 1, NULL, 'M'},   {"csv", 1, NULL, 'o'},      {NULL, 0, NULL, 0},
+    const struct opt table[] = {
+        {"tables", OPT_OWN, &o->tables, .parse = opt_parse_list},
+        {"sql", OPT_OWN, &o->statements, .parse = opt_parse_more},
+        /* an empty name is a reader that says nothing */
+        {"names", OPT_OWN, &o->names, .parse = opt_parse_list},
+        {"readers", OPT_COUNT, &o->readers_n, .min = 1, .max = READERS_MAX},
+        {"seconds", OPT_REAL, &o->seconds, .min = 0.01},
+        {"pause-ms", OPT_MS, &o->pause_us, .min = 1},
+        {"bin", OPT_REAL, &o->bin_s, .min = 0.01},
+        {"marks", OPT_OWN, &o->marks, .parse = tally_parse_marks},
+        {"csv", OPT_TEXT, .into = &o->csv},
     };
-    int opt;
-    while ((opt = getopt_long(argc, argv, "", names, NULL)) != -1)
-        if (opt == '?' || !parse_opt(opts, opt, optarg))
-            return false;
-    if (optind + 1 != argc || !opts->tables.n || opts->seconds / opts->bin_s > TALLY_BINS_MAX)
-        return false;
-    opts->conninfo = argv[optind];
-    return true;
+    return opt_parse(table, COUNT_OF(table), argc, argv, &o->conninfo) &&
+           (o->tables.n || o->statements.n) && o->seconds / o->bin_s <= TALLY_BINS_MAX;
 }
 
 int main(int argc, char **argv)
@@ -280,7 +256,7 @@ int main(int argc, char **argv)
     tally_open(&bulk.tally, clock_us(), (uint64_t)(bulk.opts.bin_s * US_PER_S),
                (uint64_t)(bulk.opts.seconds * US_PER_S));
     bulk_run(&bulk);
-    tally_print_spans(&bulk.tally, bulk.opts.marks_s, bulk.opts.marks_n, stdout);
+    tally_print_spans(&bulk.tally, &bulk.opts.marks, stdout);
     int rc = 0;
     if (bulk.opts.csv && !tally_write_csv(&bulk.tally, bulk.opts.csv)) {
         perror(bulk.opts.csv);

@@ -11,15 +11,16 @@
  *                 ^                     |
  *                 +-- retry <- error, or given up (the connection is closed, as real ones are)
  *
- * --closed has every connection ask again as soon as it was answered: capacity, or a crowd of
- * impatient clients. One thread, one epoll set; requests, connections and time are bounded.
+ * --profile=0:1,20:1,20:3 makes them more or fewer as time goes by (here: three times as many from
+ * the 20th second on). --closed has every connection ask again as soon as it was answered:
+ * capacity, or a crowd of impatient clients. One thread, one epoll set; requests, connections and
+ * time are bounded.
  */
 #include "bench/link.h"
 #include "bench/mix.h"
 #include "bench/opt.h"
 #include "bench/tally.h"
 
-#include <getopt.h>
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -34,11 +35,20 @@ enum {
     EVENTS_MAX = 256,
 };
 
+/* The rate over time: factors of --rate at moments, straight lines between them. */
+enum { PROFILE_MAX = 16 };
+struct profile {
+    uint32_t n;
+    struct {
+        double at_s, factor;
+    } points[PROFILE_MAX];
+};
+
 struct opts {
     const char *conninfo, *csv;
     double rate, seconds, bin_s;
-    double marks_s[TALLY_MARKS_MAX];
-    uint32_t marks_n;
+    struct tally_marks marks;
+    struct profile profile;
     uint32_t slots_n, attempts_n;
     uint64_t timeout_us, backoff_us, seed;
     struct mix mix;
@@ -432,6 +442,26 @@ static void slot_event(struct load *load, struct slot *s, uint64_t now_us)
 /* ---- the loop ---------------------------------------------------------------------------------
  */
 
+static double profile_factor(const struct profile *p, double at_s)
+{
+    uint32_t i = 0;
+    while (i < p->n && p->points[i].at_s <= at_s)
+        i++;
+    if (i == 0)
+        return p->n ? p->points[0].factor : 1;
+    if (i == p->n)
+        return p->points[i - 1].factor;
+    double from_s = p->points[i - 1].at_s, from = p->points[i - 1].factor;
+    double share = (at_s - from_s) / (p->points[i].at_s - from_s);
+    return from + share * (p->points[i].factor - from);
+}
+
+static double load_rate(const struct load *load, uint64_t at_us)
+{
+    double at_s = (double)(at_us - load->tally.start_us) / US_PER_S;
+    return load->opts.rate * profile_factor(&load->opts.profile, at_s);
+}
+
 static void load_arrivals(struct load *load, uint64_t now_us)
 {
     if (stopped)
@@ -448,7 +478,7 @@ static void load_arrivals(struct load *load, uint64_t now_us)
     while (load->next_us <= now_us && load->next_us < load->end_us) {
         request_admit(load, load->next_us, now_us);
         double gap = load->opts.fixed ? 1 : -log(load_uniform(load));
-        load->next_us += (uint64_t)(gap * US_PER_S / load->opts.rate);
+        load->next_us += (uint64_t)(gap * US_PER_S / load_rate(load, load->next_us));
     }
 }
 
@@ -566,72 +596,64 @@ static void load_close(struct load *load)
  */
 
 static const char usage[] =
-    "load CONNINFO [--rate=N/s] [--seconds=N] [--conns=N] [--timeout-ms=N] [--attempts=N]\n"
-    "     [--backoff-ms=N] [--protocol=simple|extended|prepared] [--mix=POINT,RANGE,SUM,UPDATE]\n"
-    "     [--accounts=N] [--sql=TEXT] [--bin=SECONDS] [--marks=S,S] [--csv=FILE] [--seed=N]\n"
-    "     [--fixed] [--closed] [--keep]\n";
+    "load CONNINFO [--rate=N/s] [--profile=SECONDS:FACTOR,...] [--seconds=N] [--conns=N]\n"
+    "     [--timeout-ms=N] [--attempts=N] [--backoff-ms=N] [--protocol=simple|extended|prepared]\n"
+    "     [--mix=POINT,RANGE,SUM,UPDATE] [--accounts=N] [--sql=TEXT] [--bin=SECONDS]\n"
+    "     [--marks=S,S] [--csv=FILE] [--seed=N] [--fixed] [--closed] [--keep]\n";
 
-static bool parse_opt(struct opts *opts, int opt, const char *value)
+static bool parse_profile(void *profile, char *text)
 {
-    double number = value ? opt_number(value) : 0;
-    switch (opt) {
-    case 'r':
-        return (opts->rate = number) > 0;
-    case 's':
-        return (opts->seconds = number) > 0;
-    case 'c':
-        return (opts->slots_n = (uint32_t)number) > 0 && number <= SLOTS_MAX;
-    case 't':
-        return (opts->timeout_us = (uint64_t)(number * US_PER_MS)) > 0;
-    case 'a':
-        return (opts->attempts_n = (uint32_t)number) > 0 && number <= 100;
-    case 'b':
-        return (opts->backoff_us = (uint64_t)(number * US_PER_MS)) > 0;
-    case 'p':
-        return mix_parse_protocol(&opts->mix, value);
-    case 'm':
-        return mix_parse_percent(&opts->mix, value);
-    case 'n':
-        return (opts->mix.accounts_n = (uint32_t)number) > 0;
-    case 'q':
-        return (opts->mix.given = value) != NULL;
-    case 'B':
-        return (opts->bin_s = number) >= 0.01;
-    case 'M':
-        return tally_parse_marks(value, opts->marks_s, &opts->marks_n);
-    case 'o':
-        return (opts->csv = value) != NULL;
-    case 'S':
-        return (opts->seed = (uint64_t)number) > 0;
-    case 'f':
-        return opts->fixed = true;
-    case 'C':
-        return opts->closed = true;
-    case 'k':
-        return opts->keep = true;
-    default:
-        return false;
+    struct profile *p = profile;
+    p->n = 0;
+    while (*text && p->n < PROFILE_MAX) {
+        char *end;
+        double at_s = strtod(text, &end);
+        if (*end != ':' || (p->n && at_s < p->points[p->n - 1].at_s))
+            return false;
+        p->points[p->n].at_s = at_s;
+        p->points[p->n].factor = strtod(end + 1, &text);
+        if (text == end + 1 || (*text && *text != ',') || !(p->points[p->n].factor > 0))
+            return false;
+        p->n++;
+        text += *text == ',';
     }
+    return p->n && !*text;
 }
 
-static bool parse_opts(struct opts *opts, int argc, char **argv)
+static bool parse_protocol(void *mix, char *text)
 {
-    static const struct option names[] = {
-        {"rate", 1, NULL, 'r'},       {"seconds", 1, NULL, 's'},  {"conns", 1, NULL, 'c'},
-        {"timeout-ms", 1, NULL, 't'}, {"attempts", 1, NULL, 'a'}, {"backoff-ms", 1, NULL, 'b'},
-        {"protocol", 1, NULL, 'p'},   {"mix", 1, NULL, 'm'},      {"accounts", 1, NULL, 'n'},
-        {"sql", 1, NULL, 'q'},        {"bin", 1, NULL, 'B'},      {"marks", 1, NULL, 'M'},
-        {"csv", 1, NULL, 'o'},        {"seed", 1, NULL, 'S'},     {"fixed", 0, NULL, 'f'},
-        {"closed", 0, NULL, 'C'},     {"keep", 0, NULL, 'k'},     {NULL, 0, NULL, 0},
+    return mix_parse_protocol(mix, text);
+}
+
+static bool parse_percent(void *mix, char *text)
+{
+    return mix_parse_percent(mix, text);
+}
+
+static bool parse_opts(struct opts *o, int argc, char **argv)
+{
+    const struct opt table[] = {
+        {"rate", OPT_REAL, &o->rate, .min = 0.001},
+        {"profile", OPT_OWN, &o->profile, .parse = parse_profile},
+        {"seconds", OPT_REAL, &o->seconds, .min = 0.01},
+        {"conns", OPT_COUNT, &o->slots_n, .min = 1, .max = SLOTS_MAX},
+        {"timeout-ms", OPT_MS, &o->timeout_us, .min = 0.001},
+        {"attempts", OPT_COUNT, &o->attempts_n, .min = 1, .max = 100},
+        {"backoff-ms", OPT_MS, &o->backoff_us, .min = 0.001},
+        {"protocol", OPT_OWN, &o->mix, .parse = parse_protocol},
+        {"mix", OPT_OWN, &o->mix, .parse = parse_percent},
+        {"accounts", OPT_COUNT, &o->mix.accounts_n, .min = 1},
+        {"sql", OPT_TEXT, .into = &o->mix.given},
+        {"bin", OPT_REAL, &o->bin_s, .min = 0.01},
+        {"marks", OPT_OWN, &o->marks, .parse = tally_parse_marks},
+        {"csv", OPT_TEXT, .into = &o->csv},
+        {"seed", OPT_SEED, .into = &o->seed},
+        {"fixed", OPT_FLAG, .into = &o->fixed},
+        {"closed", OPT_FLAG, .into = &o->closed},
+        {"keep", OPT_FLAG, .into = &o->keep},
     };
-    int opt;
-    while ((opt = getopt_long(argc, argv, "", names, NULL)) != -1)
-        if (!parse_opt(opts, opt, optarg))
-            return false;
-    if (optind + 1 != argc || opts->seconds / opts->bin_s > TALLY_BINS_MAX)
-        return false;
-    opts->conninfo = argv[optind];
-    return true;
+    return opt_parse(table, COUNT_OF(table), argc, argv, &o->conninfo) &&
+           o->seconds / o->bin_s <= TALLY_BINS_MAX;
 }
 
 int main(int argc, char **argv)
@@ -661,7 +683,7 @@ int main(int argc, char **argv)
     }
     fputs("ready\n", stderr); /* the clock starts here: whoever stages the storm counts from it */
     load_run(&load);
-    tally_print_spans(&load.tally, load.opts.marks_s, load.opts.marks_n, stdout);
+    tally_print_spans(&load.tally, &load.opts.marks, stdout);
     if (load.opts.csv && !tally_write_csv(&load.tally, load.opts.csv)) {
         perror(load.opts.csv);
         goto closing;

@@ -118,20 +118,20 @@ static void tally_print_span(const struct tally *t, uint32_t from_i, uint32_t to
     free(sum);
 }
 
-void tally_print_spans(const struct tally *t, const double *marks_s, uint32_t marks_n, FILE *out)
+void tally_print_spans(const struct tally *t, const struct tally_marks *marks, FILE *out)
 {
     uint32_t from_i = 0;
     uint32_t end_i = t->bins_n - 1; /* the last bin holds what came after the end */
     fprintf(out, "[");
-    for (uint32_t i = 0; i < marks_n; i++) {
-        uint32_t to_i = (uint32_t)(marks_s[i] * 1e6 / (double)t->bin_us + 0.5);
+    for (uint32_t i = 0; i < marks->n; i++) {
+        uint32_t to_i = (uint32_t)(marks->at_s[i] * 1e6 / (double)t->bin_us + 0.5);
         if (to_i > end_i)
             to_i = end_i;
         tally_print_span(t, from_i, to_i, out);
         fprintf(out, ",\n ");
         from_i = to_i;
     }
-    if (marks_n) {
+    if (marks->n) {
         tally_print_span(t, from_i, end_i, out);
         fprintf(out, ",\n ");
     }
@@ -139,16 +139,17 @@ void tally_print_spans(const struct tally *t, const double *marks_s, uint32_t ma
     fprintf(out, "]\n");
 }
 
-bool tally_parse_marks(const char *text, double *marks_s, uint32_t *marks_n)
+bool tally_parse_marks(void *marks, char *text)
 {
-    *marks_n = 0;
+    struct tally_marks *m = marks;
+    m->n = 0;
     while (*text) {
         char *end;
         double mark_s = strtod(text, &end);
-        bool ascending = !*marks_n || mark_s > marks_s[*marks_n - 1];
-        if (end == text || (*end && *end != ',') || !ascending || *marks_n == TALLY_MARKS_MAX)
+        bool ascending = !m->n || mark_s > m->at_s[m->n - 1];
+        if (end == text || (*end && *end != ',') || !ascending || m->n == TALLY_MARKS_MAX)
             return false;
-        marks_s[(*marks_n)++] = mark_s;
+        m->at_s[m->n++] = mark_s;
         text = *end ? end + 1 : end;
     }
     return true;

@@ -18,6 +18,11 @@ enum {
     TALLY_MARKS_MAX = 8,
 };
 
+struct tally_marks {
+    uint32_t n;
+    double at_s[TALLY_MARKS_MAX]; /* from the start, ascending */
+};
+
 struct tally_bin {
     uint32_t offered, served, failed, gaveup, retries, connects;
     uint64_t bytes;
@@ -39,10 +44,10 @@ void tally_open(struct tally *t, uint64_t start_us, uint64_t bin_us, uint64_t le
 struct tally_bin *tally_bin_at(struct tally *t, uint64_t at_us);
 void tally_error(struct tally *t, uint64_t at_us, const char *sqlstate);
 MUST_USE bool tally_write_csv(const struct tally *t, const char *path);
-/* "45,75" into seconds, ascending; false where it is not that. */
-MUST_USE bool tally_parse_marks(const char *text, double *marks_s, uint32_t *marks_n);
-/* A JSON array: the spans between the marks (seconds from the start), then the whole. */
-void tally_print_spans(const struct tally *t, const double *marks_s, uint32_t marks_n, FILE *out);
+/* "45,75" into a struct tally_marks; false where it is not that. A parse() of struct opt. */
+bool tally_parse_marks(void *marks, char *text);
+/* A JSON array: the spans between the marks, then the whole. */
+void tally_print_spans(const struct tally *t, const struct tally_marks *marks, FILE *out);
 void tally_close(struct tally *t);
 
 #endif
