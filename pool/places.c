@@ -120,7 +120,7 @@ void places_idle_relist(struct pool *p)
 
 void places_set_budget(struct upstream *u)
 {
-    uint32_t n = u->opts.budget_n, before_n = cap_max(&u->cap);
+    uint32_t n = rights_places(u), before_n = cap_max(&u->cap);
 
     if (u->full_n > 0 && (n == 0 || u->full_n < n))
         n = u->full_n;

@@ -143,7 +143,10 @@ bool pool_cancel(struct pool_waiter *w, uint64_t now_us, struct pool_actions *ac
 static void observe(struct upstream *u, const struct pool_server *s,
                     const struct pool_observation *obs)
 {
-    if (obs != NULL && u->classes[s->class_i].priority == 0)
+    if (obs == NULL || u->classes[s->class_i].priority > 0)
+        return;
+    u->facts.protected_n++;
+    if (obs->dispatched_us > s->lock_wait_us) /* waiting for a lock says nothing about load */
         estimator_observe(&u->estimator, obs->fingerprint, obs->dispatched_us, obs->service_us);
 }
 

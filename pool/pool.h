@@ -93,6 +93,10 @@ struct pool_server {
     uint32_t charged_us; /* what its lease was expected to cost its lane and key */
     uint32_t epoch_n;    /* of the pool when it was opened: older ones are closed (RECONNECT) */
     uint8_t lru_scopes;  /* bits: in the eviction lists of these scopes */
+    uint64_t lock_wait_us; /* when it was last seen waiting for a lock */
+    uint64_t inverted_us;  /* protected ones wait for its locks since; older than leased_us: no */
+    uint64_t inverted_seen_us; /* ... at the last look */
+    bool inverted_cancelled;   /* ... and its statement was marked for it */
     uint8_t evicted_for; /* 1 + scope it is being closed for; 0: for nobody */
     struct pool_server *lru_prev[POOL_SCOPES], *lru_next[POOL_SCOPES];
     /* set by the caller before pool_closed(): the connection ended without being asked to */

@@ -14,23 +14,39 @@ static uint32_t floor_of(struct class_share reserved, uint32_t whole_n, uint32_t
     return least(n == 0 ? 1 : n, max_n);
 }
 
+uint32_t rights_places(const struct upstream *u)
+{
+    return u->opts.budget_n > 0 ? u->opts.budget_n : u->facts.places_n;
+}
+
+uint32_t rights_shared(const struct upstream *u)
+{
+    uint32_t now_n = cap_max(&u->cap);
+
+    if (u->opts.budget_n > 0 || u->facts.places_n == 0)
+        return now_n;
+    return least(now_n, u->facts.shared_n);
+}
+
 void rights_upstream(struct upstream *u, uint8_t class_i)
 {
     must(lock_mine(&u->lock));
     must(class_i < u->class_n);
     const struct class_opts *o = &u->classes[class_i];
     const struct tier *tier = &u->tiers[class_i];
-    uint32_t budget_n = cap_max(&u->cap), max_n = CAPS_NO_LIMIT, reserved_n = 0;
+    uint32_t budget_n = rights_shared(u), max_n = CAPS_NO_LIMIT, reserved_n = 0;
 
     if (!o->max.percent)
         max_n = o->max.n;
     else if (o->max.n < 100 && budget_n > 0)
         max_n = class_share_of(o->max, budget_n);
+    if (o->priority > 0 && budget_n > 0 && budget_n < cap_max(&u->cap))
+        max_n = least(max_n, budget_n); /* the headroom is lent to the protected alone */
     if (tier->clients_n > 0 || u->queues[class_i].waiting_n > 0)
         reserved_n = floor_of(o->reserved, budget_n, max_n);
     if (tier->limited)
         max_n = least(max_n, u->breaker.classes[tier->breaker_i].ask.limit_n);
-    if (o->priority > 0 && !u->passes_sheddable)
+    if ((o->priority > 0 && !u->passes_sheddable) || u->facts.stalled)
         max_n = 0;
     shares_set_class(&u->shares, class_i, reserved_n, max_n);
 }
@@ -58,7 +74,9 @@ void rights_pool(struct pool *p, uint8_t class_i)
     struct lane *l = p->lanes[class_i];
     uint32_t size_n = p->opts.size_n, max_n = CAPS_NO_LIMIT, reserved_n = 0;
 
-    if (o->max.percent && o->max.n < 100 && size_n > 0)
+    /* Replication pools are nobody's but backups' and subscribers': their places are the limit. */
+    if (o->max.percent && o->max.n < 100 && size_n > 0 &&
+        p->replication != POOL_REPLICATION_PHYSICAL)
         max_n = class_share_of(o->max, size_n);
     if (p->clients_n[class_i] > 0 || l->waiting_n > 0)
         reserved_n = floor_of(o->reserved, size_n, max_n);
@@ -83,5 +101,7 @@ void rights_pool_all(struct pool *p)
 
 uint32_t rights_connecting(const struct upstream *u)
 {
+    if (u->facts.stalled)
+        return 0;
     return least(u->opts.connecting_n, error_breaker_connects_max(&u->error_breaker));
 }

@@ -18,6 +18,11 @@ void rights_upstream_all(struct upstream *u);
 /* In a pool: after a change of size, opts, presence. */
 void rights_pool(struct pool *p, uint8_t class_i);
 void rights_pool_all(struct pool *p);
+/* Servers PostgreSQL has room for, as the operator or the probe says; 0: not known. */
+uint32_t rights_places(const struct upstream *u);
+/* What percentages of the upstream are of, and what a sheddable class may have at most; 0: not
+ * known. */
+uint32_t rights_shared(const struct upstream *u);
 /* Servers the pool may have now; UINT32_MAX: no limit. */
 uint32_t rights_pool_size(const struct pool *p);
 /* Servers that may be in the course of being opened now. */

@@ -5,9 +5,8 @@
  *
  *     pool.c  pool_control.c  upstream.c     what callers ask; the tick
  *     cull.c                                 whom a cancel hits
- *     dispatch.c                             who gets the next server
+ *     dispatch.c  facts.c                    who gets the next server; what the probe found out
  *     places.c                               idle servers, opening, closing, lanes on the move
- *     facts.c                                what the probe found out; locks, stalls
  *     groups.c                               sessions that need servers together
  *     rights.c  address.c                    what a class may lease; who shares an address
  *     queue.c  due.c  caps.c                 plain containers

@@ -31,7 +31,7 @@ enum {
 
 void upstream_opts_defaults(struct upstream_opts *opts)
 {
-    *opts = (struct upstream_opts){.connecting_n = 16};
+    *opts = (struct upstream_opts){.instances_n = 1, .connecting_n = 16};
 }
 
 bool upstream_opts_check(const struct upstream_opts *opts, struct err *err)
@@ -56,6 +56,7 @@ void upstream_set_opts(struct upstream *u, const struct upstream_opts *opts)
     must(opts->connecting_n > 0);
     lock_take(&u->lock);
     u->opts = *opts;
+    facts_learn(u);
     places_set_budget(u);
     lock_drop(&u->lock);
 }
@@ -64,6 +65,8 @@ void upstream_set_opts(struct upstream *u, const struct upstream_opts *opts)
 
 struct look {
     uint32_t inflight_n;
+    uint32_t running_n; /* statements, of whatever class */
+    uint64_t byte_us;   /* the last one of any lease */
     uint32_t streaming_n[CLASSES_MAX];
 };
 
@@ -71,10 +74,13 @@ static void look_at_lease(struct turn *t, struct look *look, const struct pool_s
 {
     struct upstream *u = t->u;
     uint64_t started_us = atomic_load_explicit(&s->stmt_started_us, memory_order_relaxed);
+    uint64_t byte_us = atomic_load_explicit(&s->last_byte_us, memory_order_relaxed);
 
+    look->running_n += started_us != 0;
+    look->byte_us = byte_us > look->byte_us ? byte_us : look->byte_us;
     if (u->classes[s->class_i].priority > 0)
         look->streaming_n[s->class_i] += lease_streams(s, t->now_us);
-    else if (started_us != 0 && look->inflight_n < POOL_INFLIGHT_MAX)
+    else if (started_us > s->lock_wait_us && look->inflight_n < POOL_INFLIGHT_MAX)
         u->inflight[look->inflight_n++] = (struct estimator_inflight){
             .fingerprint = atomic_load_explicit(&s->stmt_fingerprint, memory_order_relaxed),
             .dispatched_us = started_us,
@@ -155,6 +161,8 @@ static uint32_t own_cap(const struct upstream *u, uint8_t class_i)
         return class_share_of(o->max, budget_n);
     if (cap_n < u->queues[class_i].leased_n)
         cap_n = u->queues[class_i].leased_n;
+    if (u->facts.places_n > 0 && cap_n > class_share_of(o->max, rights_shared(u)))
+        cap_n = class_share_of(o->max, rights_shared(u));
     return cap_n == 0 ? 1 : cap_n;
 }
 
@@ -182,7 +190,7 @@ static void tick_breaker(struct turn *t, const struct look *look)
     struct breaker_use use[CLASSES_MAX] = {{0}};
     uint64_t wait_us = protected_wait(u, t->now_us);
 
-    if (wait_us == 0 || protected_wait_excused(u)) {
+    if (wait_us == 0 || protected_wait_excused(u) || facts_locked(u)) {
         wait_us = 0;
         estimator_queue_empty(&u->estimator);
     }
@@ -200,7 +208,7 @@ static void tick_breaker(struct turn *t, const struct look *look)
     struct pressure pressure =
         estimator_pressure(&u->estimator, t->now_us, u->inflight, look->inflight_n, wait_us);
     u->tick_late_n += pressure.lagging;
-    if (!u->serving)
+    if (!u->serving || u->facts.stalled)
         pressure.lagging = true; /* nobody there: latency blames nobody */
     breaker_tick(&u->breaker, &u->estimator, &pressure, use, t->now_us);
     estimator_tick_end(&u->estimator, t->now_us, breaker_calm(&u->breaker, &pressure));
@@ -213,7 +221,7 @@ static void tick_error_breaker(struct turn *t)
     bool served = u->serving;
 
     if (error_breaker_tick(&u->error_breaker, t->now_us))
-        u->probe_wanted = true;
+        *(u->facts.prober ? &u->facts.login_asked : &u->probe_wanted) = true;
     u->serving = u->error_breaker.state != ERROR_BREAKER_OPEN &&
                  u->error_breaker.state != ERROR_BREAKER_HALF_OPEN;
     u->passes_sheddable = error_breaker_passes(&u->error_breaker, false, t->now_us);
@@ -223,7 +231,7 @@ static void tick_error_breaker(struct turn *t)
     }
     if (u->error_breaker.state == ERROR_BREAKER_CLOSED ||
         u->error_breaker.state == ERROR_BREAKER_RAMP)
-        u->probe_wanted = false; /* answered by other means */
+        u->probe_wanted = u->facts.login_asked = false; /* answered by other means */
 }
 
 /* ---- what comes back with time ------------------------------------------------------------- */
@@ -234,8 +242,8 @@ static void tick_budget(struct upstream *u, uint64_t now_us)
         return;
     u->full_until_us = now_us + FULL_STEP_US;
     u->full_n++;
-    bool forget = u->opts.budget_n > 0 ? u->full_n >= u->opts.budget_n
-                                       : u->full_n >= u->server_n + FULL_FORGET_N;
+    uint32_t places_n = rights_places(u);
+    bool forget = places_n > 0 ? u->full_n >= places_n : u->full_n >= u->server_n + FULL_FORGET_N;
     if (forget)
         u->full_n = 0;
     places_set_budget(u);
@@ -345,6 +353,7 @@ void pool_tick(struct upstream *u, uint64_t now_us, struct pool_actions *actions
     look_at_leases(&t, &look);
     note_rates(u);
     tick_error_breaker(&t);
+    facts_tick(u, look.running_n, look.byte_us, now_us);
     tick_breaker(&t, &look);
     cull_tick(&t);
     tick_budget(u, now_us);
@@ -370,7 +379,9 @@ const char *upstream_explain(struct upstream *u, uint8_t class_i, uint64_t now_u
     struct breaker *b = &u->breaker;
     int breaker_i = u->tiers[class_i].breaker_i;
     buf[0] = '\0';
-    if (!u->serving)
+    if (u->facts.stalled)
+        snprintf(buf, buf_bytes, "stalled: connects are accepted, and nothing is answered");
+    else if (!u->serving)
         snprintf(buf, buf_bytes, "error breaker %s: %s",
                  error_breaker_state_name(u->error_breaker.state), u->error_breaker.why);
     else if (breaker_i >= 0)
