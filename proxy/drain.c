@@ -235,7 +235,7 @@ void drain_abandon(struct server *s)
     }
     s->drain_until_us = busy && writes ? 0 : hub_now(s->hub) + DRAIN_US_MAX;
     if (busy && !writes) {
-        count_add(&s->hub->classes[s->lease.class_i].cancelled, 1);
+        count_add(&s->hub->classes[s->lease.class_i].orphans, 1);
         cancel_send(s, NULL);
     }
     drain_step(s);

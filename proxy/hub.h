@@ -33,6 +33,12 @@ struct end_row {
 };
 extern const struct end_row end_rows[END_REASONS_N];
 
+/* SQLSTATEs of refusals, as they are counted. What each stands for: refusal.h. */
+#define REFUSAL_CODES(X) X("53000") X("53300") X("57P03") X("57P01") X("57014") X("other")
+#define X(code) +1
+enum { REFUSAL_CODES_N = REFUSAL_CODES(X) };
+#undef X
+
 struct proxy {
     /* read-only after boot */
     uint16_t worker_n; /* loops, the control loop (0) included */
@@ -79,7 +85,10 @@ struct hub {
         counter ended[END_REASONS_N];
         counter shed;
         counter demoted;
-        counter cancelled; /* orphans */
+        counter orphans;                  /* statements cancelled because their client had gone */
+        counter cancelled[POOL_CULLS_N];  /* statements we cancelled, by reason */
+        counter terminated;               /* server connections closed, as that had no effect */
+        counter refused[REFUSAL_CODES_N]; /* refusals sent, by SQLSTATE */
         struct stats_histogram service, wait;
     } classes[CLASSES_MAX];
     _Atomic uint32_t load; /* clients in this loop, for who hands out new ones */

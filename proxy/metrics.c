@@ -88,7 +88,7 @@ static bool put_class_totals(struct buf *b, const struct rows_from *from)
             const struct hub *h = from->proxy->hubs[i];
             row->demoted += count_get(&h->classes[c].demoted);
             row->shed += count_get(&h->classes[c].shed);
-            row->cancelled += count_get(&h->classes[c].cancelled);
+            row->cancelled += count_get(&h->classes[c].orphans);
         }
     }
     bool fits = table_put_metrics(b, &class_totals_table, &rows) && !rows.failed;

@@ -140,7 +140,7 @@ static void fill_class_loops(const struct rows_from *from, uint8_t class_i, stru
         const struct hub *h = from->proxy->hubs[i];
         row->demoted += count_get(&h->classes[class_i].demoted);
         row->shed += count_get(&h->classes[class_i].shed);
-        row->cancelled += count_get(&h->classes[class_i].cancelled);
+        row->cancelled += count_get(&h->classes[class_i].orphans);
     }
 }
 

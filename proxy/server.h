@@ -82,14 +82,19 @@ struct server {
     bool unsynced;      /* extended messages were sent that no Sync covers yet */
     bool barrier;       /* nothing more may be sent before all is answered */
     bool tainted; /* something may still come that was meant for its last client: it is closed */
-    uint32_t syncs_ahead; /* sent before a COPY took data: mostly not answered */
-    bool fatal;           /* it said FATAL: the end comes */
-    bool up_cut;          /* a client's message to it was begun and never finished */
-    bool failed;          /* an ErrorResponse came while PREPARING or CLEANING */
-    uint8_t dirt;         /* enum server_dirt */
-    uint32_t sql_flags;   /* of what was sent since it was linked */
-    uint16_t cancels_n;   /* cancel requests in flight: no other client gets it before they end */
-    uint64_t unnamed_of;  /* id of the client whose unnamed statement it holds; 0: none */
+    uint32_t syncs_ahead;  /* sent before a COPY took data: mostly not answered */
+    bool fatal;            /* it said FATAL: the end comes */
+    bool up_cut;           /* a client's message to it was begun and never finished */
+    bool failed;           /* an ErrorResponse came while PREPARING or CLEANING */
+    uint8_t dirt;          /* enum server_dirt */
+    uint32_t sql_flags;    /* of what was sent since it was linked */
+    uint16_t cancels_n;    /* cancel requests in flight: no other client gets it before they end */
+    uint16_t culls_n;      /* of them, ours: its own client's next statement waits for those too */
+    enum pool_cull culled; /* why we cancelled the statement that runs: it is read to its end, and
+                            * held back no more. POOL_CULL_NOT: we did not, or it has ended */
+    uint64_t culled_us;
+    bool cancel_asked; /* its client has asked to cancel it: the answer is the client's own doing */
+    uint64_t unnamed_of; /* id of the client whose unnamed statement it holds; 0: none */
     uint64_t id, connected_us, drain_until_us;
     uint64_t stall_started_us, stalled_us; /* we did not read: not the database's time */
     uint64_t bytes_untold;                 /* passed on, and not told to the pool yet */
