@@ -105,6 +105,36 @@ bool shares_allow(const struct shares *s, uint8_t class_i, uint32_t coming_n)
     return has + (s->kept_n - kept(c)) < s->whole_n;
 }
 
+bool shares_below_max(const struct shares *s, uint8_t class_i, uint32_t coming_n)
+{
+    must(class_i < CLASSES_MAX);
+    const struct shares_class *c = &s->at[class_i];
+    uint32_t still_n = c->still_n < c->leased_n ? c->still_n : c->leased_n;
+
+    return (uint64_t)c->leased_n - still_n + coming_n < c->max_n;
+}
+
+bool shares_room(const struct shares *s, uint32_t coming_n)
+{
+    return s->whole_n == 0 || (uint64_t)s->leased_n + coming_n < s->whole_n;
+}
+
+bool shares_allow_member(const struct shares *s, uint8_t class_i, uint32_t coming_n)
+{
+    const struct shares_class *c = &s->at[class_i];
+    uint64_t has = (uint64_t)c->leased_n + coming_n;
+
+    if (!shares_below_max(s, class_i, coming_n) || !shares_room(s, coming_n))
+        return false;
+    return s->whole_n == 0 || has < c->reserved_n || has + (s->kept_n - kept(c)) < s->whole_n;
+}
+
+void shares_stir(struct shares *s, uint8_t class_i)
+{
+    must(class_i < CLASSES_MAX);
+    s->at[class_i].still_n -= s->at[class_i].still_n > 0;
+}
+
 void shares_lease(struct shares *s, uint8_t class_i)
 {
     must(class_i < CLASSES_MAX);

@@ -73,6 +73,7 @@ void caps_give(struct cap *const *caps, uint32_t n);
 struct shares_class {
     uint32_t leased_n;
     uint32_t opening_n;  /* servers being opened for its waiters: leases to come */
+    uint32_t still_n;    /* leases of groups that ran nothing at the last tick (pool/groups.h) */
     uint32_t reserved_n; /* kept free for it; 0 while it has no clients here */
     uint32_t max_n;      /* CAPS_NO_LIMIT: none */
 };
@@ -87,6 +88,13 @@ void shares_set_whole(struct shares *s, uint32_t whole_n);
 void shares_set_class(struct shares *s, uint8_t class_i, uint32_t reserved_n, uint32_t max_n);
 /* May this class lease one more than it has, and than `coming_n` more it is going to have? */
 MUST_USE bool shares_allow(const struct shares *s, uint8_t class_i, uint32_t coming_n);
+/* The same for a member of an admitted group: leases that stand still do not count against max. */
+MUST_USE bool shares_allow_member(const struct shares *s, uint8_t class_i, uint32_t coming_n);
+MUST_USE bool shares_below_max(const struct shares *s, uint8_t class_i, uint32_t coming_n);
+/* A place that nobody leases, whoever it is kept for. */
+MUST_USE bool shares_room(const struct shares *s, uint32_t coming_n);
+/* One that perhaps stood still does not any more: counted so until the next tick. */
+void shares_stir(struct shares *s, uint8_t class_i);
 /* shares_lease() obeys no limit: whoever asks has asked shares_allow(), or demotes. */
 void shares_lease(struct shares *s, uint8_t class_i);
 void shares_unlease(struct shares *s, uint8_t class_i);

@@ -407,6 +407,37 @@ static bool rule_holds(const struct class_rule *r, const struct class_facts *f)
     return r->nets_n == 0;
 }
 
+/* Tools that need several connections at once. Two runs of one tool by one user on one machine are
+ * taken for one job: then it is larger, which costs nothing. */
+static const char *const parallel_tools[] = {"pg_dump*", "pg_restore*", "pg_basebackup*",
+                                             "pgcopydb*"};
+
+static uint64_t mix(uint64_t h, const void *bytes, size_t n)
+{
+    const uint8_t *at = bytes;
+
+    for (size_t i = 0; i < n; i++)
+        h = (h ^ at[i]) * 1099511628211ull; /* FNV-1a */
+    return (h ^ 0xff) * 1099511628211ull;
+}
+
+uint64_t class_group_of(const struct class_facts *f)
+{
+    uint64_t h = 14695981039346656037ull;
+    uint32_t tool_i = 0;
+
+    while (tool_i < COUNT_OF(parallel_tools) &&
+           !list_match(parallel_tools[tool_i], f->application_name))
+        tool_i++;
+    if (tool_i == COUNT_OF(parallel_tools))
+        return 0;
+    h = mix(h, &tool_i, sizeof(tool_i));
+    h = mix(h, f->user, f->user == NULL ? 0 : strlen(f->user));
+    h = mix(h, f->database, f->database == NULL ? 0 : strlen(f->database));
+    h = mix(h, f->address, f->address_bytes);
+    return h == 0 ? 1 : h;
+}
+
 enum voice { VOICE_PERSON, VOICE_TOOL, VOICE_BUILTIN };
 
 static const struct class_rule *first_rule(const struct class_table *t, enum voice voice,

@@ -137,6 +137,10 @@ MUST_USE bool class_table_align(struct class_table *next, const struct class_tab
 /* The class of a client. What it says of itself (application_name) only ever lowers it. */
 uint8_t class_of(const struct class_table *table, const struct class_facts *facts);
 
+/* The parallel job a client is one connection of, by the kind of tool, user, database and address:
+ * the same number for all of them; 0: a client on its own (see pool/groups.h). */
+uint64_t class_group_of(const struct class_facts *facts);
+
 /* Why a transaction does not stay in its client's class. */
 enum class_why { CLASS_WHY_COPY_OUT, CLASS_WHY_CURSOR, CLASS_WHY_TIME, CLASS_WHY_BYTES };
 /* The class a transaction of class_i goes to for this reason: class_i itself, or a lower one. */

@@ -42,6 +42,7 @@ static void enter_lane(struct turn *t, struct pool_waiter *w)
     p->lanes_mask |= BIT(w->class_i);
     if (l->waiting_n == 1 && p->clients_n[w->class_i] == 0)
         rights_pool(p, w->class_i); /* a class that waits is present */
+    groups_enter(t, w);
     if (l->state == LANE_EMPTY || l->state == LANE_HELD)
         places_lane_goto(l, LANE_READY, 0);
     if (p->opts.reserve_n > 0 && !p->spare) {
@@ -123,6 +124,7 @@ void dispatch_leave(struct turn *t, struct pool_waiter *w, bool served)
         return;
     }
     leave_lane(w);
+    w->member = false;
     if (!served)
         admit_next(t, w->addr); /* a lease takes over what the waiter had */
 }
@@ -177,10 +179,12 @@ void dispatch_lease(struct turn *t, struct pool *p, struct pool_server *s, struc
     s->class_i = w->class_i;
     s->key_i = w->key_i;
     s->addr = w->addr;
+    s->group = w->group;
     atomic_store_explicit(&s->cancel_stmt_us, 0, memory_order_relaxed);
     atomic_store_explicit(&s->unpaced, false, memory_order_relaxed);
     CDL_APPEND(u->leased, s);
     lease_begin(t, s);
+    groups_lease(t, s);
     w->server = s;
     w->refusal = POOL_REFUSED_NOT;
 }
@@ -191,6 +195,7 @@ void dispatch_unlease(struct turn *t, struct pool_server *s)
 
     must(s->state == POOL_SERVER_LEASED);
     lease_end(t, s);
+    groups_unlease(t, s);
     CDL_DELETE(t->u->leased, s);
     s->prev = s->next = NULL;
     s->addr = NULL;
@@ -202,6 +207,10 @@ void dispatch_move_lease(struct turn *t, struct pool_server *s, uint8_t class_i)
     must(s->state == POOL_SERVER_LEASED);
     must(class_i < t->u->class_n);
     lease_end(t, s);
+    if (s->group != 0) {
+        shares_stir(&s->pool->shares, s->class_i);
+        shares_stir(&t->u->shares, s->class_i);
+    }
     s->class_i = class_i;
     lease_begin(t, s);
 }
@@ -288,18 +297,19 @@ static uint32_t queue_before(const struct lane *l)
 
 static void try_open(struct turn *t, struct lane *l, const struct pool_waiter *w)
 {
+    bool member = w->member && groups_may(t, w, true);
     struct upstream *u = t->u;
     struct pool *p = l->pool;
     uint8_t c = l->class_i;
     uint32_t coming_n = p->shares.at[c].opening_n;
 
     /* Enough on its way, or no use in more, or not now. */
-    if (coming_n >= l->waiting_n || !shares_allow(&p->shares, c, coming_n) ||
+    if (coming_n >= l->waiting_n || !(member || shares_allow(&p->shares, c, coming_n)) ||
         p->server_n >= rights_pool_size(p) || (p->down && t->now_us < p->retry_at_us)) {
         places_lane_goto(l, LANE_HELD, 0);
         return;
     }
-    if (!shares_allow(&u->shares, c, u->shares.at[c].opening_n)) {
+    if (!member && !shares_allow(&u->shares, c, u->shares.at[c].opening_n)) {
         places_lane_goto(l, LANE_STALLED, 0);
         return;
     }
@@ -335,17 +345,67 @@ static void try_lane(struct turn *t, struct lane *l)
 {
     struct pool *p = l->pool;
 
-    if (p->run != POOL_RUNS || !shares_allow(&p->shares, l->class_i, 0)) {
+    struct pool_waiter *w = queue_next(&t->u->queues[l->class_i], l, p->idle_mask);
+    if (p->run != POOL_RUNS ||
+        !(shares_allow(&p->shares, l->class_i, 0) || (w->member && groups_may(t, w, false)))) {
         places_lane_goto(l, LANE_HELD, 0);
         return;
     }
-    struct pool_waiter *w = queue_next(&t->u->queues[l->class_i], l, p->idle_mask);
     if (w->due_us != 0 && w->due_us <= t->now_us)
         dispatch_refuse(t, w, late_because(t->u, w));
     else if (p->idle_n > 0)
         grant(t, l, w);
     else
         try_open(t, l, w);
+}
+
+/* ---- members of groups --------------------------------------------------------------------- */
+
+/* Beyond what the class may lease. True: it has its server. */
+static bool serve_member(struct turn *t, struct lane *l)
+{
+    struct pool *p = l->pool;
+    struct pool_waiter *w = l->members;
+
+    if (p->idle_n > 0) {
+        if (!groups_may(t, w, false))
+            return false;
+        groups_helped(t, w);
+        grant(t, l, w);
+        return true;
+    }
+    if (l->state == LANE_BLOCKED || !groups_may(t, w, true))
+        return false; /* blocked: it is called when there is a place */
+    uint32_t coming_n = p->opening_n;
+    if (l->state != LANE_READY)
+        places_lane_goto(l, LANE_READY, 0);
+    try_open(t, l, w);
+    if (p->opening_n > coming_n)
+        groups_helped(t, w);
+    return false;
+}
+
+static void serve_members(struct turn *t, struct pool *p)
+{
+    for (uint32_t mask = p->lanes_mask; mask != 0 && p->run == POOL_RUNS; mask &= mask - 1) {
+        struct lane *l = p->lanes[__builtin_ctz(mask)];
+        while (l->members != NULL && turn_has_room(t) && serve_member(t, l))
+            ;
+    }
+}
+
+void dispatch_groups(struct turn *t)
+{
+    struct pool *p, *next;
+
+    groups_tick(t);
+    DL_FOREACH_SAFE2(t->u->grouped, p, next, grouped_next)
+    {
+        struct pool_waiter *w = turn_has_room(t) ? groups_victim(t, p) : NULL;
+        if (w != NULL)
+            dispatch_refuse(t, w, POOL_REFUSED_GROUP);
+        serve_members(t, p);
+    }
 }
 
 /* ---- whose turn ---------------------------------------------------------------------------- */
@@ -480,6 +540,8 @@ void dispatch_run(struct turn *t, struct pool *p)
     uint32_t steps_n = 0;
 
     must(lock_mine(&t->u->lock));
+    if (p != NULL && p->groups_n > 0)
+        serve_members(t, p);
     do {
         while ((l = next_lane(t)) != NULL) {
             if (!turn_has_room(t))

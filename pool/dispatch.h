@@ -21,6 +21,8 @@ void dispatch_refuse(struct turn *t, struct pool_waiter *w, enum pool_refusal wh
 
 /* Grants and opens whatever can be, after something changed in p (NULL: anywhere). */
 void dispatch_run(struct turn *t, struct pool *p);
+/* Lets members of groups in, and refuses one that waits in vain. For the tick. */
+void dispatch_groups(struct turn *t);
 /* Refuses whoever is late, too old, or in vain here; closes what must be closed. For the tick, and
  * to go on after `more`. */
 void dispatch_chores(struct turn *t);

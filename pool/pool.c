@@ -58,15 +58,6 @@ static bool grant_at_once(struct turn *t, struct pool *p, struct pool_waiter *w)
     return true;
 }
 
-/* When its patience, or its class's, ends. */
-static uint64_t due_of(const struct class_opts *o, const struct pool_waiter *w, uint64_t now_us)
-{
-    if (o->queue_deadline_us == 0 || (w->deadline_us != 0 && w->deadline_rules))
-        return w->deadline_us;
-    uint64_t due_us = now_us + o->queue_deadline_us;
-    return w->deadline_us != 0 && w->deadline_us < due_us ? w->deadline_us : due_us;
-}
-
 static enum pool_verdict refuse_at_once(struct turn *t, struct pool_waiter *w,
                                         enum pool_refusal why)
 {
@@ -81,15 +72,18 @@ static enum pool_verdict queue_up(struct turn *t, struct pool *p, struct pool_wa
     const struct class_opts *o = &u->classes[w->class_i];
     struct queue *q = &u->queues[w->class_i];
 
-    w->due_us = due_of(o, w, t->now_us);
+    w->due_us = queue_due(o, w, t->now_us);
     u->asking = w;
     u->asking_granted = false;
     dispatch_join(t, w, address_admit(w->addr));
     dispatch_run(t, p);
     /* Counted after the attempt: a place in the queue is only needed by who has to wait. */
     if (w->queued && q->waiting_n > o->queue_limit_n && turn_has_room(t)) {
-        dispatch_refuse(t, queue_victim(q), POOL_REFUSED_QUEUE_FULL);
-        dispatch_run(t, p);
+        struct pool_waiter *victim = queue_victim(q);
+        if (!victim->member) {
+            dispatch_refuse(t, victim, POOL_REFUSED_QUEUE_FULL);
+            dispatch_run(t, p);
+        }
     }
     u->asking = NULL;
     if (w->refusal != POOL_REFUSED_NOT)
@@ -110,6 +104,7 @@ enum pool_verdict pool_acquire(struct pool *p, struct pool_waiter *w, uint64_t n
     w->pool = p;
     w->server = NULL;
     w->refusal = POOL_REFUSED_NOT;
+    w->group_n = 0;
     w->since_us = now_us;
     p->used_us = now_us;
     if (grant_at_once(&t, p, w)) {

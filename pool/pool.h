@@ -86,17 +86,18 @@ struct pool_server {
     enum pool_server_state state;
     struct pool *pool;
     struct pool_server *prev, *next; /* idle list of (pool, worker) | leased list of upstream */
+    struct pool_server *group_prev, *group_next; /* the leases of its group */
     uint64_t opened_us, idle_since_us, leased_us;
     uint8_t class_i; /* of the lease: whose counts it is in */
     uint32_t key_i;  /* of the lease: fairness key */
     struct pool_addr *addr;
     uint32_t charged_us; /* what its lease was expected to cost its lane and key */
     uint32_t epoch_n;    /* of the pool when it was opened: older ones are closed (RECONNECT) */
-    uint8_t lru_scopes;  /* bits: in the eviction lists of these scopes */
     uint64_t lock_wait_us; /* when it was last seen waiting for a lock */
     uint64_t inverted_us;  /* protected ones wait for its locks since; older than leased_us: no */
     uint64_t inverted_seen_us; /* ... at the last look */
     bool inverted_cancelled;   /* ... and its statement was marked for it */
+    uint8_t lru_scopes;  /* bits: in the eviction lists of these scopes */
     uint8_t evicted_for; /* 1 + scope it is being closed for; 0: for nobody */
     struct pool_server *lru_prev[POOL_SCOPES], *lru_next[POOL_SCOPES];
     /* set by the caller before pool_closed(): the connection ended without being asked to */
@@ -113,6 +114,7 @@ enum pool_refusal {
     POOL_REFUSED_EXPIRED,    /* standing queue: too old to be of use */
     POOL_REFUSED_DOWN,    /* error breaker open for longer than the grace; see pool_down_reason() */
     POOL_REFUSED_ADDRESS, /* cap per client address */
+    POOL_REFUSED_GROUP, /* its parallel job cannot have all the servers it needs: group_n */
     POOL_REFUSED_SHUTDOWN, /* database disabled, killed or removed, or process shutting down */
 };
 
@@ -135,6 +137,8 @@ struct pool_waiter {
     enum pool_refusal refusal;
     uint64_t since_us; /* joined the queue */
     bool queued;       /* under upstream's lock, like all below */
+    bool member;       /* of a group that is admitted (pool/groups.h) */
+    uint32_t group_n;  /* refused with POOL_REFUSED_GROUP: servers its group has and wants */
     bool parked;       /* its address has all it may have: in that one's list, not in the pool's */
     uint64_t due_us;   /* when it is refused; 0: never */
     uint16_t due_slot_i;

@@ -11,13 +11,11 @@ static inline uint32_t key_of(const struct pool_waiter *w)
 
 /* ---- joining and leaving ------------------------------------------------------------------- */
 
-void queue_join(struct queue *q, struct pool_waiter *w, uint64_t now_us)
+static void key_add(struct queue *q, struct pool_waiter *w)
 {
     uint32_t key_i = key_of(w);
     struct queue_key *key = &q->keys[key_i];
 
-    if (q->waiting_n++ == 0)
-        q->standing_since_us = now_us;
     if (key->waiting_n++ == 0) {
         q->keys_mask |= 1ull << key_i;
         /* Whoever was away has saved up nothing. */
@@ -27,16 +25,33 @@ void queue_join(struct queue *q, struct pool_waiter *w, uint64_t now_us)
     DL_APPEND2(key->all, w, all_prev, all_next);
 }
 
-void queue_leave(struct queue *q, struct pool_waiter *w, bool served, uint64_t now_us)
+static void key_remove(struct queue *q, struct pool_waiter *w)
 {
     uint32_t key_i = key_of(w);
     struct queue_key *key = &q->keys[key_i];
 
-    must(q->waiting_n > 0 && key->waiting_n > 0);
+    must(key->waiting_n > 0);
     DL_DELETE2(key->all, w, all_prev, all_next);
-    w->all_prev = w->all_next = NULL;
     if (--key->waiting_n == 0)
         q->keys_mask &= ~(1ull << key_i);
+}
+
+void queue_join(struct queue *q, struct pool_waiter *w, uint64_t now_us)
+{
+    must(!w->member);
+    if (q->waiting_n++ == 0)
+        q->standing_since_us = now_us;
+    key_add(q, w);
+}
+
+void queue_leave(struct queue *q, struct pool_waiter *w, bool served, uint64_t now_us)
+{
+    must(q->waiting_n > 0);
+    if (w->member)
+        DL_DELETE2(q->members, w, all_prev, all_next);
+    else
+        key_remove(q, w);
+    w->all_prev = w->all_next = NULL;
     if (--q->waiting_n == 0)
         q->standing_since_us = now_us;
     if (served)
@@ -45,26 +60,68 @@ void queue_leave(struct queue *q, struct pool_waiter *w, bool served, uint64_t n
         q->gone_n++;
 }
 
-void queue_lane_add(struct lane *l, struct pool_waiter *w)
+static void lane_key_add(struct lane *l, struct pool_waiter *w)
 {
     uint32_t key_i = key_of(w);
 
     must((l->keys[key_i] == NULL) == ((l->keys_mask >> key_i & 1) == 0));
     DL_APPEND(l->keys[key_i], w);
     l->keys_mask |= 1ull << key_i;
+}
+
+static void lane_key_remove(struct lane *l, struct pool_waiter *w)
+{
+    uint32_t key_i = key_of(w);
+
+    must(l->keys[key_i] != NULL);
+    DL_DELETE(l->keys[key_i], w);
+    if (l->keys[key_i] == NULL)
+        l->keys_mask &= ~(1ull << key_i);
+}
+
+void queue_lane_add(struct lane *l, struct pool_waiter *w)
+{
+    lane_key_add(l, w);
     l->waiting_n++;
 }
 
 void queue_lane_remove(struct lane *l, struct pool_waiter *w)
 {
-    uint32_t key_i = key_of(w);
-
-    must(l->waiting_n > 0 && l->keys[key_i] != NULL);
-    DL_DELETE(l->keys[key_i], w);
+    must(l->waiting_n > 0);
+    if (w->member)
+        DL_DELETE(l->members, w);
+    else
+        lane_key_remove(l, w);
     w->prev = w->next = NULL;
-    if (l->keys[key_i] == NULL)
-        l->keys_mask &= ~(1ull << key_i);
     l->waiting_n--;
+}
+
+void queue_promote(struct queue *q, struct lane *l, struct pool_waiter *w)
+{
+    must(!w->member);
+    lane_key_remove(l, w);
+    key_remove(q, w);
+    w->member = true;
+    DL_APPEND(l->members, w);
+    DL_APPEND2(q->members, w, all_prev, all_next);
+}
+
+void queue_demote(struct queue *q, struct lane *l, struct pool_waiter *w)
+{
+    must(w->member);
+    DL_DELETE(l->members, w);
+    DL_DELETE2(q->members, w, all_prev, all_next);
+    w->member = false;
+    lane_key_add(l, w);
+    key_add(q, w);
+}
+
+uint64_t queue_due(const struct class_opts *o, const struct pool_waiter *w, uint64_t now_us)
+{
+    if (o->queue_deadline_us == 0 || (w->deadline_us != 0 && w->deadline_rules))
+        return w->deadline_us;
+    uint64_t due_us = now_us + o->queue_deadline_us;
+    return w->deadline_us != 0 && w->deadline_us < due_us ? w->deadline_us : due_us;
 }
 
 /* ---- places of lanes ----------------------------------------------------------------------- */
@@ -147,9 +204,23 @@ static uint32_t next_key(const struct queue *q, const struct lane *l)
     return best_i;
 }
 
+static uint64_t newcomers_since(const struct lane *l)
+{
+    uint64_t since_us = UINT64_MAX - QUEUE_MEMBER_US;
+
+    for (uint64_t mask = l->keys_mask; mask != 0; mask &= mask - 1) {
+        const struct pool_waiter *w = l->keys[__builtin_ctzll(mask)];
+        if (w->since_us < since_us)
+            since_us = w->since_us;
+    }
+    return since_us;
+}
+
 struct pool_waiter *queue_next(const struct queue *q, const struct lane *l, uint64_t workers)
 {
-    must(l->waiting_n > 0 && l->keys_mask != 0);
+    must(l->waiting_n > 0);
+    if (l->members != NULL && l->members->since_us <= newcomers_since(l) + QUEUE_MEMBER_US)
+        return l->members;
     struct pool_waiter *oldest = l->keys[next_key(q, l)];
 
     if (q->lifo)
@@ -166,20 +237,15 @@ struct pool_waiter *queue_next(const struct queue *q, const struct lane *l, uint
 
 uint64_t queue_lane_since(const struct lane *l)
 {
-    uint64_t since_us = UINT64_MAX;
+    uint64_t since_us = newcomers_since(l);
 
-    must(l->keys_mask != 0);
-    for (uint64_t mask = l->keys_mask; mask != 0; mask &= mask - 1) {
-        const struct pool_waiter *w = l->keys[__builtin_ctzll(mask)];
-        if (w->since_us < since_us)
-            since_us = w->since_us;
-    }
-    return since_us;
+    must(l->waiting_n > 0);
+    return l->members != NULL && l->members->since_us < since_us ? l->members->since_us : since_us;
 }
 
 uint64_t queue_since(const struct queue *q)
 {
-    uint64_t since_us = UINT64_MAX;
+    uint64_t since_us = q->members != NULL ? q->members->since_us : UINT64_MAX;
 
     for (uint64_t mask = q->keys_mask; mask != 0; mask &= mask - 1) {
         const struct pool_waiter *w = q->keys[__builtin_ctzll(mask)].all;
@@ -198,7 +264,9 @@ struct pool_waiter *queue_victim(const struct queue *q)
         if (longest == NULL || key->waiting_n > longest->waiting_n)
             longest = key;
     }
-    return longest == NULL ? NULL : longest->all->all_prev;
+    if (longest != NULL)
+        return longest->all->all_prev;
+    return q->members != NULL ? q->members->all_prev : NULL;
 }
 
 struct pool_waiter *queue_expired(const struct queue *q, uint64_t now_us)

@@ -46,6 +46,8 @@ enum {
                                  * between loops costs tens of microseconds, a millisecond is less
                                  * than any client notices */
     QUEUE_LOCAL_TRIES = 8,
+    QUEUE_MEMBER_US = 60 * US_PER_S, /* a member of an admitted group (pool/groups.h) goes before
+                                      * whoever has not waited so much longer */
 };
 
 #define LANE_STATES(X) X(EMPTY) X(READY) X(HELD) X(STALLED) X(BLOCKED)
@@ -70,6 +72,7 @@ struct lane {
     uint32_t waiting_n;
     uint64_t keys_mask; /* keys with waiters */
     struct pool_waiter *keys[QUEUE_KEYS];
+    struct pool_waiter *members; /* of admitted groups, oldest first: in no key */
 };
 
 struct queue_key {
@@ -86,9 +89,10 @@ struct queue {
     uint64_t keys_mask;
     uint64_t key_clock_us;
     struct queue_key keys[QUEUE_KEYS];
-    uint64_t standing_since_us; /* somebody has waited at every moment since */
-    uint64_t lease_us;          /* about the median: steps of a sixteenth up or down */
-    uint32_t gone_n, served_n;  /* of those who waited; recent ones weigh more */
+    struct pool_waiter *members; /* of admitted groups, in all pools */
+    uint64_t standing_since_us;  /* somebody has waited at every moment since */
+    uint64_t lease_us;           /* about the median: steps of a sixteenth up or down */
+    uint32_t gone_n, served_n;   /* of those who waited; recent ones weigh more */
     bool lifo;
 };
 
@@ -97,6 +101,12 @@ void queue_join(struct queue *q, struct pool_waiter *w, uint64_t now_us);
 void queue_leave(struct queue *q, struct pool_waiter *w, bool served, uint64_t now_us);
 void queue_lane_add(struct lane *l, struct pool_waiter *w);
 void queue_lane_remove(struct lane *l, struct pool_waiter *w);
+/* A waiter in its lane becomes a member of an admitted group, or is one no more. */
+void queue_promote(struct queue *q, struct lane *l, struct pool_waiter *w);
+void queue_demote(struct queue *q, struct lane *l, struct pool_waiter *w);
+/* When it is refused: when its patience, or its class's, ends; 0: never. */
+MUST_USE uint64_t queue_due(const struct class_opts *o, const struct pool_waiter *w,
+                            uint64_t now_us);
 
 /* READY lanes are in the ring, STALLED ones in the list; the other places are the caller's. */
 void queue_ready_add(struct queue *q, struct lane *l);
@@ -113,7 +123,8 @@ struct pool_waiter *queue_next(const struct queue *q, const struct lane *l, uint
 uint64_t queue_lane_since(const struct lane *l);
 /* When the one who has waited longest in the class joined; UINT64_MAX: nobody waits. */
 uint64_t queue_since(const struct queue *q);
-/* The newest waiter of the key with the longest backlog, or NULL. */
+/* The newest waiter of the key with the longest backlog; a member of a group only where nobody else
+ * waits. NULL: nobody waits. */
 struct pool_waiter *queue_victim(const struct queue *q);
 /* Somebody too old to be of use (newest-first standing for long), or NULL. */
 struct pool_waiter *queue_expired(const struct queue *q, uint64_t now_us);

@@ -159,6 +159,8 @@ const char *show_refusal_name(enum pool_refusal refusal)
         return "down";
     case POOL_REFUSED_ADDRESS:
         return "address";
+    case POOL_REFUSED_GROUP:
+        return "group";
     case POOL_REFUSED_SHUTDOWN:
         return "shutdown";
     }

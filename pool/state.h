@@ -120,7 +120,7 @@ struct pool {
     struct pool *spare_prev, *spare_next; /* ... that may need their reserve */
     struct pool *grouped_prev, *grouped_next; /* ... with admitted groups */
     uint32_t groups_n;
-    struct group groups[GROUPS_MAX];
+    struct pool_group groups[POOL_GROUPS_MAX];
     bool choring, down, spare;
     uint64_t idle_mask; /* workers with idle servers */
     struct idle_list idle[];

@@ -23,10 +23,10 @@
 #include "pool/state.h"
 
 enum {
-    TICK_LEASES_MAX = 1024,        /* looked at in one tick, in turns where there are more */
-    PROBE_POOLS_MAX = 8,           /* pools tried for a place to probe from */
-    FULL_STEP_US = 5 * US_PER_S,   /* after 53300 the budget grows by one so often */
-    FULL_FORGET_N = 16,            /* an unknown budget: forgotten when so far above what is used */
+    TICK_LEASES_MAX = 1024,      /* looked at in one tick, in turns where there are more */
+    PROBE_POOLS_MAX = 8,         /* pools tried for a place to probe from */
+    FULL_STEP_US = 5 * US_PER_S, /* after 53300 the budget grows by one so often */
+    FULL_FORGET_N = 16,          /* an unknown budget: forgotten when so far above what is used */
 };
 
 void upstream_opts_defaults(struct upstream_opts *opts)
@@ -362,6 +362,7 @@ void pool_tick(struct upstream *u, uint64_t now_us, struct pool_actions *actions
     tick_down(&t);
     tick_reserves(&t);
     dispatch_chores(&t);
+    dispatch_groups(&t);
     dispatch_run(&t, NULL);
     dispatch_wake_all(&t);
     tick_probe(&t);

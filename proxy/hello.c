@@ -153,7 +153,7 @@ static void join_route(struct client *c)
     if (!let_through(c))
         return;
     pass_keys_on(c, db);
-    c->class_i = session_class_of(c, vars_get(l->asked, "application_name"));
+    c->class_i = session_classify(c, vars_get(l->asked, "application_name"));
     if (c->hub->config->globals.application_name_add_host)
         add_host(c);
     c->waiter.key_i = fairness_key(c);

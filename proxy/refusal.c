@@ -44,6 +44,26 @@ static void because_shed(const struct client *c, struct text *t, uint64_t now_us
              (unsigned long long)retry_s);
 }
 
+/* The operator reads this at the end of a night's dump: who, what, where, what to do. */
+static void because_group(const struct client *c, struct text *t)
+{
+    struct pool_stats stats;
+    uint32_t wanted_n = c->waiter.group_n;
+    show_pool(c->route->pool, hub_now(c->hub), &stats);
+    snprintf(t->message, sizeof t->message,
+             "pgweir: a parallel job of user \"%s\" needs %u servers of database \"%s\" at once, "
+             "and cannot have them",
+             c->route->user, wanted_n, c->route->database);
+    snprintf(
+        t->detail, sizeof t->detail,
+        "Each of its connections holds a transaction until all have one, and nothing of it has "
+        "run for a while. pool_size is %u, of which %u are taken.",
+        stats.opts.size_n, stats.leased_n);
+    snprintf(t->hint, sizeof t->hint,
+             "pg_dump -j N needs N + 1 servers: a smaller N, a larger pool_size, or one job at a "
+             "time.");
+}
+
 static void describe(const struct client *c, bool at_login, struct text *t)
 {
     const char *class_name = c->hub->config->classes->at[c->waiter.class_i].name;
@@ -87,6 +107,9 @@ static void describe(const struct client *c, bool at_login, struct text *t)
         sqlstate = "53300";
         snprintf(t->message, sizeof t->message,
                  "pgweir: too many statements at once from this client address");
+        break;
+    case POOL_REFUSED_GROUP:
+        because_group(c, t);
         break;
     case POOL_REFUSED_SHUTDOWN:
         sqlstate = "57P01";

@@ -148,7 +148,7 @@ void session_end_with(struct client *c, enum end_reason why, const char *sqlstat
 /* ---- its class
  * -------------------------------------------------------------------------------------- */
 
-uint8_t session_class_of(struct client *c, const char *application_name)
+uint8_t session_classify(struct client *c, const char *application_name)
 {
     struct class_facts facts = {.application_name = application_name,
                                 .user = census_name(c->of_user),
@@ -158,6 +158,7 @@ uint8_t session_class_of(struct client *c, const char *application_name)
                                 .is_unix = c->peer.is_unix,
                                 .peer_uid = c->peer.uid,
                                 .replication = c->route->replication != POOL_REPLICATION_NO};
+    c->waiter.group = class_group_of(&facts);
     return class_of(c->hub->config->classes, &facts);
 }
 
@@ -165,7 +166,7 @@ uint8_t session_class_of(struct client *c, const char *application_name)
 static void classify_again(struct client *c)
 {
     struct pool_actions actions;
-    uint8_t class_i = session_class_of(c, vars_get(c->vars, "application_name"));
+    uint8_t class_i = session_classify(c, vars_get(c->vars, "application_name"));
     c->classed = c->vars;
     if (class_i == c->class_i)
         return;

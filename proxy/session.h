@@ -44,8 +44,9 @@ void session_end(struct client *c, enum end_reason why);
 void session_end_with(struct client *c, enum end_reason why, const char *sqlstate);
 void session_tell(struct client *c, bool fatal, const struct err *err);
 void session_notice(struct client *c, const char *text);
-/* The class of a client of a route that calls itself this (may be NULL). */
-uint8_t session_class_of(struct client *c, const char *application_name);
+/* The class of a client of a route that calls itself this (may be NULL); and whose parallel job it
+ * is of (waiter.group). */
+uint8_t session_classify(struct client *c, const char *application_name);
 void session_tell_ready(struct client *c, uint8_t status);
 void session_tell_refused(struct client *c);
 

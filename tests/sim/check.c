@@ -98,7 +98,8 @@ static struct entitled entitled_in_pool(const struct world *w, const struct tall
     uint32_t size_n = p->opts.size_n;
     struct entitled e = {.max_n = UINT32_MAX};
 
-    if (o->max.percent && o->max.n < 100 && size_n > 0)
+    if (o->max.percent && o->max.n < 100 && size_n > 0 &&
+        p->replication != POOL_REPLICATION_PHYSICAL)
         e.max_n = (size_n * o->max.n + 99) / 100;
     uint32_t share_n = o->reserved.percent ? (size_n * o->reserved.n + 99) / 100 : o->reserved.n;
     e.floor_n = least(size_n == 0 ? 1 : most(1, least(share_n, size_n)), e.max_n);
