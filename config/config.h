@@ -127,7 +127,11 @@ struct config_globals {
     int max_address_connections;    /* servers leased at once by one client address; 0: no limit */
     int max_server_logins;          /* servers being opened at once per host:port */
     int max_client_logins;          /* clients in TLS and authentication at once */
-    int breaker, protect;           /* for classes that do not say; config has applied them */
+    int instances;                  /* of us before one server: they share what it has room for */
+    const char *probe_user, *probe_password, *probe_dbname; /* "": as the pools do */
+    uint64_t probe_interval_us;                             /* 0: no probe */
+    const char *probe_query;                                /* "": none */
+    int breaker, protect; /* for classes that do not say; config has applied them */
 };
 
 /* One line of [databases]. Unset: NULL, CONFIG_UNSET, CONFIG_UNSET_US, POOL_MODE_UNSET. */

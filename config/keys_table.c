@@ -228,7 +228,11 @@ static const struct key pool_keys[] = {
         FIELD(config_globals, max_upstream_connections, int),
         "Servers per PostgreSQL instance (host and port) over all databases, users and pools; set "
         "it "
-        "below its max_connections. 0: no limit."),
+        "below its max_connections. 0: as many as the server has room for, where the probe can "
+        "ask it."),
+    ROW("instances", KEY_INT, KEY_OURS, 1, 1000, "1", NULL, FIELD(config_globals, instances, int),
+        "Processes like this one before the same servers: each takes its part of the connections "
+        "that the probe finds a server has room for."),
     ROW("max_address_connections", KEY_INT, KEY_OURS, 0, POOL_MAX, "0", NULL,
         FIELD(config_globals, max_address_connections, int),
         "Servers that the clients of one address may hold at once; 0: no limit."),
@@ -346,6 +350,24 @@ static const struct key tls_keys[] = {
 };
 
 static const struct key protection_keys[] = {
+    ROW("probe_interval", KEY_TIME, KEY_OURS, 0, SECONDS_MAX, "1", NULL,
+        FIELD(config_globals, probe_interval_us, uint64_t),
+        "How often a connection of our own asks each server for its role, its lag and who waits "
+        "for locks; 0: never."),
+    ROW("probe_user", KEY_TEXT, KEY_OURS, 0, 0, "", NULL,
+        FIELD(config_globals, probe_user, const char *),
+        "Who logs in for that; needs no rights. Empty: a user of the server's pools whose password "
+        "is known or not needed."),
+    ROW("probe_password", KEY_TEXT, KEY_OURS | KEY_SECRET, 0, 0, "", NULL,
+        FIELD(config_globals, probe_password, const char *),
+        "That user's password; empty: what auth_file has in plain text, or none."),
+    ROW("probe_dbname", KEY_TEXT, KEY_OURS, 0, 0, "", NULL,
+        FIELD(config_globals, probe_dbname, const char *),
+        "Database for that; empty: postgres, else the pool's."),
+    ROW("probe_query", KEY_TEXT, KEY_OURS, 0, 0, "", NULL,
+        FIELD(config_globals, probe_query, const char *),
+        "A short statement of the protected kind, like a lookup by primary key. It is run up to 10 "
+        "times a second while fewer of the clients' own tell how fast the server is. Empty: none."),
     ROW("breaker", KEY_CHOICE, KEY_OURS, 0, 0, "by-class", all_breakers,
         ENUM_FIELD(config_globals, breaker),
         "For all classes that do not say it themselves: see [class NAME]."),
@@ -470,8 +492,10 @@ static const struct key class_keys[] = {
     ROW("on_overload", KEY_FLAGS, KEY_OURS, 0, 0, NULL, overloads,
         FIELD(class_opts, on_overload, uint32_t),
         "What may be done to it: hold new statements, pace running ones, cancel, terminate."),
-    CLASS_CHOICE("on_lock_inversion", on_lock_inversion, inversions, KEY_WAITS,
-                 "What to do when a protected class waits for a lock of this one."),
+    CLASS_CHOICE("on_lock_inversion", on_lock_inversion, inversions, 0,
+                 "What to do when a protected class waits for a lock of this one: alert, unpace "
+                 "(its result is not held back meanwhile), cancel (that, and its statement after 3 "
+                 "seconds)."),
     ROW("shed_sqlstate", KEY_SQLSTATE, KEY_OURS, 0, 0, NULL, NULL,
         FIELD(class_opts, shed_sqlstate, char *),
         "SQLSTATE of a refusal at login: 53300, or 57P03 to send libpq to its next host."),

@@ -464,7 +464,7 @@ static enum server_login_verdict message(struct server *s, const struct wire_msg
     case 'K':
         good = wire_read_key(m, &key);
         if (good) {
-            s->pid = key.pid;
+            s->pid = s->lease.backend_pid = key.pid;
             s->key_bytes = (uint16_t)key.key.n;
             memcpy(s->key, key.key.at, key.key.n);
         }
