@@ -5,9 +5,18 @@
  * one that runs, a request with the server's own key goes to PostgreSQL on a connection of its own.
  * The server counts requests in flight (cancels_n) and is not given to anybody else before
  * PostgreSQL has closed that connection: it does so after it has sent the signal, so a late cancel
- * never hits the next statement. */
+ * never hits the next statement. A request of our own making (a cull) must not hit the next
+ * statement of the same client either: that one waits as well (culls_n).
+ *
+ *   waits its turn --> connects --> sent --> EOF: done
+ *        \-- what it was for has ended, or its server: done without a word
+ *
+ * Each costs PostgreSQL a process, so that few are on their way to one server at a time, over all
+ * loops (upstream_cancel_begin()); who has to wait begins when one of its own loop ends, or with
+ * the next sweep. */
 #include <errno.h>
 #include <openssl/crypto.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -17,17 +26,21 @@
 #include "proxy/log.h"
 #include "proxy/session.h"
 
-enum { CANCELS_MAX = 64 }; /* on their way at once, per loop; each costs PostgreSQL a process */
+enum { CANCELS_MAX = 4096 }; /* per loop, those that wait for their turn included */
 
 /* One request on its way to PostgreSQL. */
 struct cancel {
-    struct conn net;
+    struct conn net; /* of no use before it has begun */
     struct hub *hub;
+    struct upstream *upstream;
     struct server *server; /* NULL: it has died meanwhile */
     struct letter *done;   /* opened at the end; may be NULL */
     struct cancel *prev, *next;
-    uint64_t until_us;
-    bool sent;
+    uint64_t stmt_us;  /* start of what it is for */
+    uint64_t until_us; /* from when it began */
+    bool begun, sent;
+    bool over; /* to be ended with the next look */
+    bool cull; /* ours, not a client's */
     struct letter burial;
 };
 
@@ -37,23 +50,47 @@ static void bury(struct worker *w, struct letter *l)
     free(OWNER_OF(struct cancel, burial, l));
 }
 
+/* What it was for has ended. */
+static bool is_moot(const struct cancel *k)
+{
+    const struct server *s = k->server;
+    return !s || !owed_n(&s->owed) ||
+           atomic_load_explicit(&s->lease.stmt_started_us, memory_order_relaxed) != k->stmt_us;
+}
+
+/* The server is free of it. Returns the client whose next statement has waited for that, or NULL.
+ */
+static struct client *let_go(struct cancel *k)
+{
+    struct server *s = k->server;
+    if (!s)
+        return NULL;
+    must(s->cancels_n > 0 && s->culls_n >= k->cull);
+    s->cancels_n--;
+    s->culls_n = (uint16_t)(s->culls_n - k->cull);
+    if (s->state == SERVER_DRAINING && !s->cancels_n)
+        drain_step(s);
+    else if (s->state == SERVER_LINKED && k->cull && !s->culls_n)
+        return s->client;
+    return NULL;
+}
+
 static void cancel_end(struct cancel *k)
 {
     struct hub *h = k->hub;
-    struct server *s = k->server;
-    net_close(&k->net);
     DL_DELETE(h->cancels, k);
     h->cancels_n--;
+    if (k->begun) {
+        net_close(&k->net);
+        upstream_cancel_end(k->upstream);
+    }
     if (k->done)
         worker_defer(h->worker, k->done);
     k->burial.open = bury;
     worker_defer(h->worker, &k->burial);
-    if (!s)
-        return;
-    must(s->cancels_n > 0);
-    s->cancels_n--;
-    if (s->state == SERVER_DRAINING && !s->cancels_n)
-        drain_step(s);
+    struct client *c = let_go(k);
+    if (c)
+        flow_go_on(c);
 }
 
 /* It was sent, and whether the signal has been given cannot be known: the server is not used again.
@@ -64,68 +101,159 @@ static void taint(struct cancel *k)
         k->server->tainted = true;
 }
 
-static void send_request(struct cancel *k)
+static bool send_request(struct cancel *k)
 {
     struct buf b = {.max = 16 + WIRE_KEY_MAX};
     net_connect_wanted(&k->net, false);
     k->sent = true;
-    if (!wire_put_cancel(&b, k->server->pid, view_of(k->server->key, k->server->key_bytes)) ||
-        net_send_buf(&k->net, &b) == NET_ERROR) {
-        buf_free(&b);
-        cancel_end(k);
-    }
+    if (wire_put_cancel(&b, k->server->pid, view_of(k->server->key, k->server->key_bytes)) &&
+        net_send_buf(&k->net, &b) != NET_ERROR)
+        return true;
+    buf_free(&b);
+    return false;
 }
+
+/* Goes one step. False: it is over. */
+static bool step(struct cancel *k, short what)
+{
+    uint8_t ignored[64];
+    size_t n;
+    if (!k->server)
+        return false;
+    if (!k->sent && what & EV_WRITE)
+        return !is_moot(k) && send_request(k);
+    if (k->sent && !(what & EV_READ))
+        return true;
+    enum net_verdict verdict = net_read(&k->net, ignored, sizeof ignored, &n);
+    if (verdict == NET_OK || verdict == NET_ERROR)
+        taint(k);
+    return verdict == NET_AGAIN;
+}
+
+static void begin_waiting(struct hub *h);
 
 static void on_event(evutil_socket_t fd, short what, void *arg)
 {
     struct cancel *k = arg;
-    uint8_t ignored[64];
-    size_t n;
+    struct hub *h = k->hub;
     (void)fd;
-    if (!k->sent && k->server && what & EV_WRITE) {
-        send_request(k);
+    if (step(k, what))
         return;
-    }
-    if (k->sent && !(what & EV_READ))
-        return;
-    enum net_verdict verdict = k->server ? net_read(&k->net, ignored, sizeof ignored, &n) : NET_EOF;
-    if (verdict == NET_AGAIN)
-        return;
-    if (verdict != NET_EOF)
-        taint(k);
     cancel_end(k);
+    begin_waiting(h);
 }
 
-void cancel_send(struct server *s, struct letter *done)
+/* Opens its connection. False: it could not, or the server is gone. */
+static bool connect_to(struct cancel *k)
 {
-    struct hub *h = s->hub;
-    struct cancel *k = h->cancels_n < CANCELS_MAX ? calloc(1, sizeof *k) : NULL;
+    const struct server *s = k->server;
     const struct sockaddr *to = (const struct sockaddr *)&s->address;
-    int fd = k ? socket(to->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0) : -1;
+    int fd = socket(to->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     bool connects = fd >= 0 && (connect(fd, to, s->address_bytes) == 0 || errno == EINPROGRESS);
     if (connects) {
         net_open(&k->net, fd);
-        connects = net_attach(&k->net, h->worker, on_event, k);
+        connects = net_attach(&k->net, k->hub->worker, on_event, k);
     }
-    if (!connects) {
-        log_warning("S-%#llx: no cancel request could be sent: %s", (unsigned long long)s->id,
-                    k ? strerror(errno) : "too many are under way");
-        if (fd >= 0)
-            close(fd);
+    if (connects)
+        return true;
+    log_warning("S-%#llx: no cancel request could be sent: %s", (unsigned long long)s->id,
+                strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    return false;
+}
+
+enum begin_verdict {
+    BEGIN_DONE,
+    BEGIN_FULL, /* not its turn yet */
+    BEGIN_FAILED,
+};
+
+static enum begin_verdict begin(struct cancel *k)
+{
+    uint64_t patience_us = k->hub->config->globals.cancel_wait_timeout_us;
+    if (!upstream_cancel_begin(k->upstream))
+        return BEGIN_FULL;
+    if (!connect_to(k)) {
+        upstream_cancel_end(k->upstream);
+        return BEGIN_FAILED;
+    }
+    k->begun = true;
+    k->until_us = patience_us ? hub_now(k->hub) + patience_us : 0;
+    net_connect_wanted(&k->net, true);
+    return BEGIN_DONE;
+}
+
+/* Those that wait and are not wanted any more end; of the others as many begin as may. */
+static void begin_waiting(struct hub *h)
+{
+    const struct upstream *full = NULL; /* asking once is enough */
+    struct cancel *k, *over;
+    DL_FOREACH(h->cancels, k)
+    {
+        if (k->begun || k->over)
+            continue;
+        k->over = is_moot(k);
+        if (k->over || k->upstream == full)
+            continue;
+        switch (begin(k)) {
+        case BEGIN_DONE:
+            break;
+        case BEGIN_FULL:
+            full = k->upstream;
+            break;
+        case BEGIN_FAILED:
+            k->over = true;
+            break;
+        }
+    }
+    do { /* each end may change the list */
+        over = NULL;
+        DL_FOREACH(h->cancels, k)
+        {
+            if (k->over)
+                over = k;
+        }
+        if (over)
+            cancel_end(over);
+    } while (over);
+}
+
+static void request(struct server *s, bool cull, struct letter *done)
+{
+    struct hub *h = s->hub;
+    struct cancel *k = h->cancels_n < CANCELS_MAX ? calloc(1, sizeof *k) : NULL;
+    if (k) {
+        k->hub = h;
+        k->upstream = pool_upstream(s->route->pool);
+        k->server = s;
+        k->done = done;
+        k->cull = cull;
+        k->stmt_us = atomic_load_explicit(&s->lease.stmt_started_us, memory_order_relaxed);
+    } else {
+        log_warning("S-%#llx: no cancel request could be sent: too many are under way",
+                    (unsigned long long)s->id);
+    }
+    if (!k || begin(k) == BEGIN_FAILED) {
         free(k);
         if (done)
             worker_defer(h->worker, done);
         return;
     }
-    k->hub = h;
-    k->server = s;
-    k->done = done;
-    uint64_t patience_us = h->config->globals.cancel_wait_timeout_us;
-    k->until_us = patience_us ? hub_now(h) + patience_us : 0;
     DL_APPEND(h->cancels, k);
     h->cancels_n++;
     s->cancels_n++;
-    net_connect_wanted(&k->net, true);
+    s->culls_n = (uint16_t)(s->culls_n + cull);
+}
+
+void cancel_send(struct server *s, struct letter *done)
+{
+    request(s, false, done);
+}
+
+void cancel_cull(struct server *s)
+{
+    request(s, true, NULL);
 }
 
 void cancel_forget(struct hub *h, struct server *s)
@@ -138,28 +266,27 @@ void cancel_forget(struct hub *h, struct server *s)
         if (k->server == s)
             k->server = NULL;
     }
-    s->cancels_n = 0;
+    s->cancels_n = s->culls_n = 0;
 }
 
 void cancel_sweep(struct hub *h, uint64_t now_us)
 {
-    struct cancel *k, *next;
-    DL_FOREACH_SAFE(h->cancels, k, next)
+    struct cancel *k;
+    DL_FOREACH(h->cancels, k)
     {
         if (k->until_us && now_us > k->until_us) {
             taint(k);
-            cancel_end(k);
+            k->over = true;
         }
     }
+    if (h->cancels)
+        begin_waiting(h);
 }
 
 void cancel_close_all(struct hub *h)
 {
-    struct cancel *k, *next;
-    DL_FOREACH_SAFE(h->cancels, k, next)
-    {
-        cancel_end(k);
-    }
+    while (h->cancels)
+        cancel_end(h->cancels);
 }
 
 /* ---- requests of clients

@@ -101,6 +101,8 @@ bool drain_late(const struct server *s, uint64_t now_us);
 /* Sends a cancel request for what runs on s. `done` (may be NULL) is opened in this loop when the
  * server has taken it, or it failed. */
 void cancel_send(struct server *s, struct letter *done);
+/* The same by our own decision: the next statement of its client waits until it is over. */
+void cancel_cull(struct server *s);
 /* A client came with a cancel key: finds whose it is, wherever that lives. c answers nothing and
  * ends when it is done. */
 void cancel_serve(struct client *c, uint32_t pid, struct view key);
