@@ -8,11 +8,16 @@ enum {
     QUEUE_SLICES = 10,                 /* standing queue: the last second */
     CALM_SLICES = 10,                  /* calm quantiles are taken over at least a second */
     CALM_PLAIN_TICKS = 100,            /* the first so many calm ticks weigh the same */
+    DRIFT_TICKS = 600,                 /* of calm, in which the quantiles are held back: a minute */
+    SLOW_N_MIN = 3,                    /* of a statement: one slow run is no slowdown */
     SLO_N_MIN = 100,                   /* a p99 of fewer samples is one sample's mood */
     OLD_INFLIGHT_US = 500 * US_PER_MS, /* after an intervention older statements count again */
 };
 #define LEARNING_US_MAX (120ull * US_PER_S) /* then too few pass to ever learn much of them */
-#define OVERDUE_LOG2 3.0                    /* 8 times its norm, and still running */
+#define HOUR_US (3600ull * US_PER_S)
+#define OVERDUE_LOG2 3.0 /* 8 times its norm, and still running */
+#define SLOW_LOG2 0.5    /* nobody is told of less */
+#define DRIFT_SHARE 0.1  /* of the busy time: less is some report's own business */
 
 void estimator_opts_defaults(struct estimator_opts *opts)
 {
@@ -104,7 +109,10 @@ void estimator_observe(struct estimator *e, uint64_t fingerprint, uint64_t dispa
     struct window_slice *slice = window_slice(&e->window, 0);
     double us_log2 = log2_us(service_us);
     window_hist_add_latency(&slice->latency, us_log2);
-    const struct baseline_entry *norm = baseline_note(&e->baseline, fingerprint, us_log2);
+    const struct baseline_entry *norm =
+        dispatched_us < e->learn_from_us
+            ? baseline_find(&e->baseline, fingerprint)
+            : baseline_note(&e->baseline, fingerprint, us_log2, service_us);
     if (norm && norm->n >= BASELINE_TRUSTED_N)
         window_hist_add_slowdown(&slice->slowdown, us_log2 - norm->mean_log2);
 }
@@ -146,6 +154,22 @@ void estimator_reset_baseline(struct estimator *e, uint64_t now_us)
 
 /* ---- pressure ------------------------------------------------------------------------------ */
 
+/* Keeps the slowest, each statement once. */
+static void keep_slowest(struct estimator_slow *slowest, const struct estimator_slow *s)
+{
+    size_t at = ESTIMATOR_SLOWEST;
+    for (size_t i = 0; i < ESTIMATOR_SLOWEST && at == ESTIMATOR_SLOWEST; i++)
+        if (slowest[i].fingerprint == s->fingerprint)
+            at = i;
+    if (at == ESTIMATOR_SLOWEST)
+        at--; /* its place, if it is slower at all */
+    if (slowest[at].slowdown >= s->slowdown)
+        return;
+    for (; at > 0 && slowest[at - 1].slowdown < s->slowdown; at--)
+        slowest[at] = slowest[at - 1];
+    slowest[at] = *s;
+}
+
 static void add_overdue(struct estimator *e, uint64_t now_us,
                         const struct estimator_inflight *inflight, struct window_slice *sum)
 {
@@ -162,6 +186,9 @@ static void add_overdue(struct estimator *e, uint64_t now_us,
         return;
     window_hist_add_slowdown(&sum->slowdown, age_log2 - norm->mean_log2);
     window_hist_add_latency(&sum->latency, age_log2);
+    keep_slowest(e->overdue,
+                 &(struct estimator_slow){.fingerprint = inflight->fingerprint,
+                                          .slowdown = exp2(age_log2 - norm->mean_log2)});
 }
 
 /* The newest run of slices of at least slices_n that holds n samples. */
@@ -230,6 +257,7 @@ struct pressure estimator_pressure(struct estimator *e, uint64_t now_us,
     }
     struct window_slice sum = {0};
     const struct estimator_opts *o = &e->opts;
+    memset(e->overdue, 0, sizeof e->overdue);
     merge_newest(e, o->slices_n_min, o->n_min, &sum);
     for (size_t i = 0; i < inflight_n && !p.lagging; i++)
         add_overdue(e, now_us, &inflight[i], &sum);
@@ -252,7 +280,7 @@ static double weight_of_tick(uint64_t time_constant_us)
     return 1 - exp(-((double)TICK_US / US_PER_S) / ((double)time_constant_us / US_PER_S));
 }
 
-static void learn_quantiles(struct estimator *e, bool plain)
+static void learn_quantiles(struct estimator *e, bool plain, uint32_t hour_i)
 {
     struct window_slice sum = {0};
     merge_newest(e, CALM_SLICES, e->opts.n_min, &sum);
@@ -270,20 +298,27 @@ static void learn_quantiles(struct estimator *e, bool plain)
                                                                 : weight_of_tick(e->opts.rise_us);
     e->calm50_log2 += (now50 - e->calm50_log2) * weight;
     e->calm90_log2 += (now90 - e->calm90_log2) * weight;
-    if (e->anchored && e->opts.anchor_cap > 0) {
-        e->calm50_log2 = fmin(e->calm50_log2, e->anchor50_log2 + e->opts.anchor_cap_log2);
-        e->calm90_log2 = fmin(e->calm90_log2, e->anchor90_log2 + e->opts.anchor_cap_log2);
-    }
+    if (!e->anchored || e->opts.anchor_cap == 0)
+        return;
+    anchor_note(&e->anchor50, now50, hour_i);
+    anchor_note(&e->anchor90, now90, hour_i);
+    double highest50 = e->anchor50.low_log2 + e->opts.anchor_cap_log2;
+    double highest90 = e->anchor90.low_log2 + e->opts.anchor_cap_log2;
+    bool held = e->calm50_log2 > highest50 || e->calm90_log2 > highest90;
+    e->quantiles_held_n = held ? e->quantiles_held_n + 1 : 0;
+    e->calm50_log2 = fmin(e->calm50_log2, highest50);
+    e->calm90_log2 = fmin(e->calm90_log2, highest90);
 }
 
-static void anchor(struct estimator *e)
+static void anchor(struct estimator *e, uint32_t hour_i)
 {
     if (e->calm_ticks_n == 0)
         return;
     e->anchored = true;
-    e->anchor50_log2 = e->calm50_log2;
-    e->anchor90_log2 = e->calm90_log2;
-    baseline_anchor(&e->baseline);
+    anchor_set(&e->anchor50, e->calm50_log2, hour_i);
+    anchor_set(&e->anchor90, e->calm90_log2, hour_i);
+    /* The mean of a few samples is no anchor: such a norm gets its own once it is learnt. */
+    baseline_anchor(&e->baseline, e->opts.learn_blind ? 1 : BASELINE_LEARNT_N, hour_i);
 }
 
 /* Decides when what was learnt may be acted upon; see the head of estimator.h. */
@@ -317,10 +352,11 @@ void estimator_tick_end(struct estimator *e, uint64_t now_us, enum estimator_cal
 {
     const struct estimator_opts *o = &e->opts;
     bool plain = warming(e, now_us);
+    uint32_t hour_i = e->hours_before + (uint32_t)(us_since(e->started_us, now_us) / HOUR_US);
     bool learn =
         (calm != ESTIMATOR_DISTURBED && now_us >= e->settled_us) || (plain && o->learn_blind);
     if (!plain && !e->anchored)
-        anchor(e);
+        anchor(e, hour_i);
     if (learn) {
         uint32_t samples_n =
             baseline_fold(&e->baseline, &(struct baseline_pace){
@@ -328,13 +364,41 @@ void estimator_tick_end(struct estimator *e, uint64_t now_us, enum estimator_cal
                                             .up = weight_of_tick(o->rise_us),
                                             .down = weight_of_tick(o->fall_us),
                                             .cap_log2 = o->anchor_cap > 0 ? log2(o->anchor_cap) : 0,
-                                            .capped_n = &e->capped_n,
+                                            .hour_i = hour_i,
                                         });
-        learn_quantiles(e, plain);
+        learn_quantiles(e, plain, hour_i);
         count_learnt(e, calm, samples_n);
         e->usable |= o->learn_blind;
     } else {
         baseline_drop(&e->baseline);
     }
+    baseline_walk(&e->baseline);
     window_turn(&e->window);
+}
+
+/* ---- for people ---------------------------------------------------------------------------- */
+
+void estimator_slowest(const struct estimator *e, struct estimator_slow out[ESTIMATOR_SLOWEST])
+{
+    const struct baseline *b = &e->baseline;
+    memcpy(out, e->overdue, sizeof e->overdue);
+    for (uint32_t i = 0; i < BASELINE_ENTRIES; i++) {
+        const struct baseline_entry *norm = &b->entries[i];
+        double slow_log2 = (double)norm->now_log2 - norm->mean_log2;
+        if (norm->n < BASELINE_TRUSTED_N || slow_log2 < SLOW_LOG2 ||
+            baseline_now_n(b, norm) < SLOW_N_MIN)
+            continue;
+        keep_slowest(out, &(struct estimator_slow){.fingerprint = norm->fingerprint,
+                                                   .slowdown = exp2(slow_log2),
+                                                   .n = (uint32_t)baseline_now_n(b, norm)});
+    }
+}
+
+struct estimator_drift estimator_drift(const struct estimator *e)
+{
+    struct estimator_drift d = {.held_n = e->baseline.held_n,
+                                .held_share = e->baseline.held_share,
+                                .quantiles = e->quantiles_held_n >= DRIFT_TICKS};
+    d.alert = d.quantiles || d.held_share >= DRIFT_SHARE;
+    return d;
 }

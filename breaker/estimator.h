@@ -13,7 +13,12 @@
  * nothing complete is seen at once.
  *
  * The norm is learnt in calm only (breaker_calm() says when), upwards slowly, downwards fast, and
- * never far above its anchor: otherwise a creeping overload becomes the norm.
+ * never far above its anchor, the best hour of the last week: otherwise a creeping overload becomes
+ * the norm. Norms that would go further and may not are counted (struct estimator_drift): somebody
+ * has to look, and say RESET BASELINE if this is how it shall be.
+ *
+ * Norms and anchors outlive the process (estimator_save(), estimator_load()): one that is started
+ * in the midst of an overload would take it for the norm.
  *
  * Warm-up. The reference model is blind to latency for its first 40 s, which is fine for a process
  * that runs for weeks, and is an outage for one that was started 15 s before the storm. So P_lat
@@ -24,7 +29,7 @@
  * have passed. `learn_blind` and zeros in quick_* and warmup_n give the model's rule, for
  * comparison with it.
  *
- * Ownership: embedded in its upstream, under the upstream's lock; no allocation ever; 250 KiB, so
+ * Ownership: embedded in its upstream, under the upstream's lock; no allocation ever; 600 KiB, so
  * never on a stack. Times are microseconds of a monotonic clock, and arguments.
  */
 #ifndef BREAKER_ESTIMATOR_H
@@ -82,6 +87,22 @@ struct estimator_inflight {
     uint64_t dispatched_us;
 };
 
+/* A statement that is slower than its norm. */
+struct estimator_slow {
+    uint64_t fingerprint; /* 0: none */
+    double slowdown;      /* times its norm */
+    uint32_t n;           /* samples of the last seconds; 0: none ended, it is still running */
+};
+enum { ESTIMATOR_SLOWEST = 3 };
+
+/* Norms held back by their anchors. */
+struct estimator_drift {
+    uint32_t held_n;   /* of how many statements */
+    double held_share; /* of the time spent in all statements: these */
+    bool quantiles;    /* the distribution of slowdowns itself is held back */
+    bool alert;        /* that is a tenth of the time and more, or the distribution */
+};
+
 struct estimator {
     struct estimator_opts opts;
     struct window window;
@@ -89,15 +110,20 @@ struct estimator {
     uint64_t started_us, last_tick_us, settled_us;
     uint64_t cut_us; /* statements dispatched before are not judged; set by an intervention */
     bool testing;    /* set by the breaker: n_min_test applies */
+    /* With a clean probe only what was dispatched from here on is learnt; 0: everything is. */
+    uint64_t learn_from_us;
+    struct estimator_slow overdue[ESTIMATOR_SLOWEST]; /* of this tick's statements in flight */
     /* the norm of the slowdown's own distribution */
-    double calm50_log2, calm90_log2, anchor50_log2, anchor90_log2;
-    uint32_t calm_ticks_n; /* ticks in it; 0: none yet */
+    double calm50_log2, calm90_log2;
+    struct anchor anchor50, anchor90;
+    uint32_t quantiles_held_n; /* calm ticks in a row that the anchor held it back */
+    uint32_t calm_ticks_n;     /* ticks in it; 0: none yet */
     bool anchored;
     /* how much was learnt */
     uint64_t busy_us, clean_us;
     uint32_t busy_n, clean_n;
-    bool usable, clean; /* P_lat may act; and was learnt without sheddable work around */
-    uint32_t capped_n;  /* times the anchor held a norm back: "baseline drift" */
+    bool usable, clean;    /* P_lat may act; and was learnt without sheddable work around */
+    uint32_t hours_before; /* anchors count hours; so many were counted before started_us */
 };
 
 void estimator_init(struct estimator *e, const struct estimator_opts *opts, uint64_t now_us);
@@ -127,7 +153,23 @@ void estimator_intervene(struct estimator *e, uint64_t now_us, uint64_t effect_u
 void estimator_resume(struct estimator *e);
 /* The upstream restarted or was replaced: learn nothing for settle_us. */
 void estimator_settle(struct estimator *e, uint64_t now_us);
+/* The statements that are slowest against their norms now, slowest first; those in flight for long
+ * included. Unused places have fingerprint 0. */
+void estimator_slowest(const struct estimator *e, struct estimator_slow out[ESTIMATOR_SLOWEST]);
+struct estimator_drift estimator_drift(const struct estimator *e);
 /* Forgets all norms, anchors included: the operator says that today's latency is the new normal. */
 void estimator_reset_baseline(struct estimator *e, uint64_t now_us);
+
+/* ---- norms and anchors as bytes (estimator_bytes.c) ---- */
+
+enum { ESTIMATOR_BYTES_MAX = 256 << 10 };
+/* Writes what was learnt; the bytes used. buf_bytes must be ESTIMATOR_BYTES_MAX. */
+MUST_USE size_t estimator_save(const struct estimator *e, uint64_t now_us, uint8_t *buf,
+                               size_t buf_bytes);
+/* Takes over what a former process learnt, away_us ago: P_lat may act at once. Bytes that are not
+ * exactly what estimator_save() writes are refused, and change nothing. Only for an estimator that
+ * has learnt nothing yet: what it has is replaced. */
+MUST_USE bool estimator_load(struct estimator *e, uint64_t now_us, uint64_t away_us,
+                             const uint8_t *bytes, size_t bytes_n, struct err *err);
 
 #endif

@@ -140,7 +140,9 @@ static void test_boiling_frog_is_stopped_by_the_anchor(void **state)
     run(60, 30, 2000);
     for (double us = 2000; us < 40000; us *= 1.0003)
         run(1, 30, (uint64_t)us);
-    assert_true(estimator.capped_n > 0);
+    struct estimator_drift drift = estimator_drift(&estimator);
+    assert_int_equal(drift.held_n, 3);
+    assert_true(drift.alert && drift.held_share > 0.9);
     assert_true(run(1, 30, 40000).p > 1);
 }
 
@@ -154,6 +156,171 @@ static void test_reset_takes_today_for_normal(void **state)
     run(20, 30, 30000);
     struct pressure p = run(1, 30, 30000);
     assert_true(!p.blind && p.p < 0.7);
+}
+
+/* ---- anchors --------------------------------------------------------------------------------- */
+
+static void note_hour(struct anchor *a, uint32_t hour_i, double log2)
+{
+    for (uint32_t i = 0; i < ANCHOR_HOUR_N; i++)
+        anchor_note(a, log2, hour_i);
+}
+
+static void test_anchor_is_the_best_hour_of_a_week(void **state)
+{
+    (void)state;
+    struct anchor a = {.is_set = false};
+    anchor_set(&a, 10, 0);
+    note_hour(&a, 1, 9);
+    assert_true(a.low_log2 == 10); /* an hour counts when it is over */
+    note_hour(&a, 2, 12);
+    assert_true(a.low_log2 == 9);
+    for (uint32_t hour = 3; hour < 7 * 24; hour++)
+        note_hour(&a, hour, 12);
+    assert_true(a.low_log2 == 9);
+    note_hour(&a, 7 * 24, 12); /* the day of the good hour is a week ago */
+    note_hour(&a, 7 * 24 + 1, 12);
+    assert_true(a.low_log2 == 12);
+}
+
+static void test_anchor_waits_for_hours_that_tell_something(void **state)
+{
+    (void)state;
+    struct anchor a = {.is_set = false};
+    anchor_set(&a, 10, 100);
+    for (uint32_t hour = 101; hour < 1000; hour++)
+        for (uint32_t i = 0; i < ANCHOR_HOUR_N - 1; i++)
+            anchor_note(&a, 3, hour);
+    assert_true(a.low_log2 == 10); /* and a week without such hours does not move it */
+    note_hour(&a, 1000, 11);
+    note_hour(&a, 1001, 11);
+    assert_true(a.low_log2 == 11);
+}
+
+static void test_hourly_median_ignores_what_a_mean_would_not(void **state)
+{
+    (void)state;
+    struct anchor a = {.is_set = false};
+    random_state = 7;
+    anchor_set(&a, 20, 0);
+    for (uint32_t i = 0; i < 36000; i++) /* four in ten are 16 times slower */
+        anchor_note(&a, uniform() < 0.4 ? 14 + uniform() : 9.5 + uniform(), 1);
+    anchor_note(&a, 10, 2);
+    assert_true(a.low_log2 > 10.2 && a.low_log2 < 10.45); /* 5/6 of the quick ones are below */
+}
+
+/* ---- norms as bytes -------------------------------------------------------------------------- */
+
+static uint8_t saved[ESTIMATOR_BYTES_MAX];
+
+static size_t save(void)
+{
+    return estimator_save(&estimator, now_us, saved, sizeof saved);
+}
+
+static bool load(size_t n, uint64_t away_us, struct err *err)
+{
+    return estimator_load(&estimator, now_us, away_us, saved, n, err);
+}
+
+static void test_restart_in_an_overload_does_not_learn_it(void **state)
+{
+    (void)state;
+    struct err err;
+    fresh(true, false);
+    run(60, 30, 1000);
+    double norm = baseline_find(&estimator.baseline, 2)->mean_log2;
+    size_t n = save();
+    fresh(true, false);
+    works(BULK, 24, 0);
+    assert_true(load(n, 60ull * US_PER_S, &err));
+    assert_true(fabs(baseline_find(&estimator.baseline, 2)->mean_log2 - norm) < 1e-5);
+    struct pressure p = run(1, 30, 50000);
+    assert_true(!p.blind && p.p_lat > 1);
+    run(1, 30, 50000);
+    assert_int_equal(breaker.state, BREAKER_TEST);
+    fresh(true, false); /* without a file it is blind, and learns nothing either */
+    works(BULK, 24, 0);
+    assert_true(run(20, 30, 50000).blind);
+}
+
+static void test_saved_is_loaded_is_saved(void **state)
+{
+    (void)state;
+    static uint8_t first[ESTIMATOR_BYTES_MAX];
+    struct err err;
+    fresh(true, false);
+    run(60, 30, 1000);
+    for (uint64_t i = 0; i < 9000; i++) { /* the table full, and overfull */
+        for (int k = 0; k < 40; k++)
+            estimator_observe(&estimator, 1000 + i * 977, now_us, 700 + i);
+        if (i % 100 == 0)
+            run_tick(0, 0);
+    }
+    run_tick(0, 0);
+    size_t n = save();
+    assert_true(n > 100000 && n <= ESTIMATOR_BYTES_MAX);
+    memcpy(first, saved, n);
+    assert_true(load(n, 0, &err));
+    assert_int_equal(save(), n);
+    uint32_t missed_n = estimator.baseline.missed_n;
+    assert_int_equal(missed_n, 0);
+    assert_true(estimator.anchored && estimator.usable && estimator.clean);
+    assert_memory_equal(first, saved, 64);
+}
+
+static void test_time_away_counts_for_anchors(void **state)
+{
+    (void)state;
+    struct err err;
+    fresh(true, false);
+    run(60, 30, 1000);
+    size_t n = save();
+    assert_true(load(n, 50ull * 3600 * US_PER_S, &err));
+    assert_int_equal(estimator.hours_before, 50);
+}
+
+static void test_no_byte_may_be_wrong(void **state)
+{
+    (void)state;
+    struct err err;
+    fresh(true, false);
+    run(60, 30, 1000);
+    size_t n = save();
+    estimator_reset_baseline(&estimator, now_us);
+    for (size_t i = 0; i < n; i++) {
+        saved[i] ^= 0x40;
+        assert_false(load(n, 0, &err));
+        assert_false(load(i, 0, &err));
+        saved[i] ^= 0x40;
+    }
+    assert_false(estimator.usable); /* and nothing was taken over */
+    assert_int_equal(estimator.baseline.used_n, 0);
+    assert_true(load(n, 0, &err));
+}
+
+/* ---- who is slow ----------------------------------------------------------------------------- */
+
+static void test_the_slowest_are_named(void **state)
+{
+    (void)state;
+    struct estimator_slow slow[ESTIMATOR_SLOWEST];
+    fresh(true, false);
+    run(60, 30, 1000);
+    estimator_slowest(&estimator, slow);
+    assert_int_equal(slow[0].fingerprint, 0);
+    for (int i = 0; i < 100; i++) {
+        run_tick(30, 1000);
+        for (int k = 0; k < 5; k++)
+            estimator_observe(&estimator, 2, now_us, 64000);
+    }
+    struct estimator_inflight stuck = {3, now_us - 1000000};
+    (void)judge(&stuck, 1);
+    estimator_slowest(&estimator, slow);
+    assert_true(slow[0].fingerprint == 3 && slow[0].slowdown > 500 && slow[0].n == 0);
+    assert_true(slow[1].fingerprint == 2 && slow[1].slowdown > 3 && slow[1].n > 3);
+    assert_int_equal(slow[2].fingerprint, 0);
+    assert_true(baseline_share(&estimator.baseline, baseline_find(&estimator.baseline, 2)) > 0.5);
 }
 
 /* ---- anything at all ---------------------------------------------------------------------- */
@@ -213,6 +380,14 @@ int main(void)
         cmocka_unit_test(test_standing_queue_is_pressure_without_any_norm),
         cmocka_unit_test(test_restart_teaches_nothing_for_a_while),
         cmocka_unit_test(test_boiling_frog_is_stopped_by_the_anchor),
+        cmocka_unit_test(test_anchor_is_the_best_hour_of_a_week),
+        cmocka_unit_test(test_anchor_waits_for_hours_that_tell_something),
+        cmocka_unit_test(test_hourly_median_ignores_what_a_mean_would_not),
+        cmocka_unit_test(test_restart_in_an_overload_does_not_learn_it),
+        cmocka_unit_test(test_saved_is_loaded_is_saved),
+        cmocka_unit_test(test_time_away_counts_for_anchors),
+        cmocka_unit_test(test_no_byte_may_be_wrong),
+        cmocka_unit_test(test_the_slowest_are_named),
         cmocka_unit_test(test_reset_takes_today_for_normal),
         cmocka_unit_test(test_pressure_is_a_number_whatever_comes),
         cmocka_unit_test(test_options_that_make_no_sense),

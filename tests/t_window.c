@@ -125,8 +125,7 @@ static void test_forgetting_latencies_keeps_queues(void **state)
 
 /* ---- norms --------------------------------------------------------------------------------- */
 
-static uint32_t capped_n;
-static const struct baseline_pace slow = {.up = 0.01, .down = 0.1, .capped_n = &capped_n};
+static const struct baseline_pace slow = {.up = 0.01, .down = 0.1};
 
 static struct baseline *new_baseline(void)
 {
@@ -139,7 +138,7 @@ static struct baseline *new_baseline(void)
 static void note_n(struct baseline *b, uint64_t fingerprint, double us_log2, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++)
-        assert_non_null(baseline_note(b, fingerprint, us_log2));
+        assert_non_null(baseline_note(b, fingerprint, us_log2, 1));
 }
 
 static void test_norm_is_a_plain_mean_then_follows_slowly(void **state)
@@ -179,21 +178,21 @@ static void test_anchor_bounds_the_creep(void **state)
     struct baseline *b = new_baseline();
     note_n(b, 7, 10, BASELINE_LEARNT_N);
     baseline_fold(b, &slow);
-    baseline_anchor(b);
+    baseline_anchor(b, 1, 0);
     struct baseline_pace capped = slow;
     capped.cap_log2 = 0.3;
-    capped_n = 0;
     for (int i = 0; i < 100; i++) {
         note_n(b, 7, 14, 10);
         baseline_fold(b, &capped);
     }
     assert_true(baseline_find(b, 7)->mean_log2 == 10.3);
-    assert_true(capped_n > 80);
+    assert_true(baseline_past_of(b, baseline_find(b, 7))->held);
     for (int i = 0; i < 100; i++) {
         note_n(b, 7, 9, 10);
         baseline_fold(b, &capped);
     }
     assert_true(baseline_find(b, 7)->mean_log2 < 9.1);
+    assert_false(baseline_past_of(b, baseline_find(b, 7))->held);
     free(b);
 }
 
@@ -201,7 +200,7 @@ static void test_norm_learnt_late_gets_its_own_anchor(void **state)
 {
     (void)state;
     struct baseline *b = new_baseline();
-    baseline_anchor(b);
+    baseline_anchor(b, 1, 0);
     note_n(b, 7, 10, BASELINE_LEARNT_N);
     baseline_fold(b, &slow);
     note_n(b, 7, 10, 1);
@@ -211,7 +210,7 @@ static void test_norm_learnt_late_gets_its_own_anchor(void **state)
     assert_int_equal(baseline_find(b, 7)->n, 100);
     note_n(b, 7, 10, BASELINE_LEARNT_N);
     baseline_fold(b, &slow);
-    assert_true(baseline_find(b, 7)->anchored);
+    assert_true(baseline_past_of(b, baseline_find(b, 7))->anchor.is_set);
     free(b);
 }
 
@@ -226,7 +225,7 @@ static void test_a_flood_of_strangers_leaves_the_known(void **state)
         baseline_fold(b, &slow);
     }
     for (uint64_t i = 0; i < 200000; i++) {
-        (void)baseline_note(b, (uint64_t)(uniform() * 0x1p62), 5);
+        (void)baseline_note(b, (uint64_t)(uniform() * 0x1p62), 5, 1);
         if (i % 200 == 0)
             baseline_fold(b, &slow);
     }
@@ -248,7 +247,7 @@ static void test_full_slice_misses_and_says_so(void **state)
     struct baseline *b = new_baseline();
     uint32_t got_n = 0;
     for (uint64_t i = 0; i < 20000; i++)
-        got_n += baseline_note(b, i * 0x9e3779b97f4a7c15u, 5) != NULL;
+        got_n += baseline_note(b, i * 0x9e3779b97f4a7c15u, 5, 1) != NULL;
     assert_int_equal(got_n + b->missed_n, 20000);
     assert_true(got_n <= BASELINE_ENTRIES);
     assert_int_equal(baseline_fold(b, &slow), got_n);
