@@ -7,8 +7,12 @@
  * out of turn, in debt: a pause must not look like a dead client to PostgreSQL (tcp_user_timeout),
  * nor hold one buffer's pin for ever (VACUUM FREEZE waits for it).
  *
+ * Whoever finds a token gets all the bytes it asks for, and the bucket goes below zero: no reads of
+ * a few bytes, and the rate is right all the same, because nobody gets any before that is paid.
+ *
  * No lock, and nothing at all for classes that are not limited but one relaxed load:
- * `pace_limited`. Time is an argument. */
+ * `pace_limited`. Time is an argument. All fields are atomic; the rate has one writer, who holds
+ * the upstream's lock. */
 #ifndef POOL_PACE_H
 #define POOL_PACE_H
 
@@ -20,19 +24,19 @@ enum {
     PACE_PIECE_BYTES = 64 << 10,     /* most that is read at one go from a limited stream */
     PACE_TRICKLE_US = 2 * US_PER_S,  /* each stream moves at least a piece in so long */
     PACE_FILL_US = 20 * US_PER_MS,   /* how often a loop asks again for those it does not read */
-    PACE_BURST_US = 100 * US_PER_MS, /* the bucket holds so much of the rate, and two pieces */
+    PACE_BURST_US = 100 * US_PER_MS, /* the bucket holds so much of the rate, or two pieces */
 };
 #define PACE_RATE_NONE UINT64_MAX
 
 struct pace {
     _Atomic uint64_t rate_bytes_per_s; /* PACE_RATE_NONE: not limited */
-    _Atomic int64_t tokens;            /* bytes; below 0 after what was read out of turn */
-    _Atomic uint64_t filled_us;
+    _Atomic int64_t tokens;            /* bytes; below 0: owed */
+    _Atomic uint64_t filled_us;        /* 0: the next asker starts the clock */
     /* for people */
     _Atomic uint64_t paced_bytes;  /* read while limited */
     _Atomic uint64_t held_us;      /* times streams were not read for want of tokens, added up */
-    _Atomic uint32_t streams_n;    /* of them, now */
-    _Atomic uint64_t oldest_tx_us; /* start of the oldest transaction being held back; 0: none */
+    _Atomic uint32_t streams_n;    /* being paced now */
+    _Atomic uint64_t oldest_tx_us; /* start of the oldest transaction among them; 0: none */
 };
 
 void pace_init(struct pace *p);
@@ -42,12 +46,17 @@ static inline bool pace_limited(const struct pace *p)
 {
     return atomic_load_explicit(&p->rate_bytes_per_s, memory_order_relaxed) != PACE_RATE_NONE;
 }
-/* How many of `want` bytes may be read now; 0: none. What is not used goes back with pace_give().
- */
-MUST_USE uint32_t pace_take(struct pace *p, uint32_t want_bytes, uint64_t now_us);
+/* Whether these bytes may be read now. What is not used goes back with pace_give(). */
+MUST_USE bool pace_take(struct pace *p, uint32_t bytes, uint64_t now_us);
 /* Bytes that were taken and not read. */
 void pace_give(struct pace *p, uint32_t bytes);
-/* A piece out of turn: always granted, and owed. */
+/* Bytes out of turn: always granted, and owed. */
 void pace_trickle(struct pace *p, uint32_t bytes);
+
+/* A stream begins, or ends, to be paced. */
+void pace_join(struct pace *p);
+void pace_leave(struct pace *p);
+/* One was not read for so long. */
+void pace_note_held(struct pace *p, uint64_t held_us);
 
 #endif

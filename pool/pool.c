@@ -179,6 +179,11 @@ void pool_bytes(struct pool_server *s, uint64_t bytes_n)
     atomic_fetch_add_explicit(&tier->bytes_n, bytes_n, memory_order_relaxed);
 }
 
+struct pace *pool_pace(const struct pool_server *s)
+{
+    return &s->pool->upstream->tiers[s->class_i].pace;
+}
+
 void pool_release(struct pool_server *s, const struct pool_observation *obs, uint64_t now_us,
                   struct pool_actions *actions)
 {

@@ -17,6 +17,7 @@
 
 #include "breaker/base.h"
 #include "pool/class.h"
+#include "pool/pace.h"
 
 struct upstream;
 struct pool;
@@ -70,6 +71,7 @@ struct pool_server {
     _Atomic uint64_t last_byte_us; /* last result byte passed on to the client */
     _Atomic uint64_t stmt_bytes;   /* result bytes of the running statement */
     _Atomic bool stmt_copy_out;    /* CopyOutResponse seen: streams from the first byte */
+    _Atomic uint64_t paced_tx_us;  /* start of the transaction whose result is paced; 0: none is */
     _Atomic bool tx_writes;        /* its transaction may have changed something, or may yet */
     uint16_t worker;               /* the loop it sits in, or is in the mail to */
     /* written under upstream's lock, read by the loop that leases it (relaxed); cleared by each
@@ -203,6 +205,9 @@ void pool_demote(struct pool_server *s, uint8_t class_i, uint64_t now_us,
                  struct pool_actions *actions);
 /* Result bytes passed to a client, added up per class; callers batch up to 64 KiB. */
 void pool_bytes(struct pool_server *s, uint64_t bytes_n);
+/* What the lease's class may read from this upstream; another one after pool_demote(). No lock:
+ * only the loop that holds the lease changes its class. */
+struct pace *pool_pace(const struct pool_server *s);
 /* Ends the lease of a provably clean server: it is idle, or a waiter's, afterwards. obs may be
  * NULL. The pool may answer POOL_CLOSE for this server (lifetime, dirty pool). */
 void pool_release(struct pool_server *s, const struct pool_observation *obs, uint64_t now_us,

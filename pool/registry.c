@@ -175,6 +175,7 @@ static void set_classes(struct upstream *u, const struct class_table *classes, u
             u->tiers[i].held = u->tiers[i].limited = false;
     }
     set_estimator(u);
+    rights_rates(u);
     rights_upstream_all(u);
 }
 
@@ -210,6 +211,8 @@ static struct upstream *upstream_new(struct pool_registry *r, const char *host, 
     estimator_init(&u->estimator, &estimator, 0);
     error_breaker_opts_defaults(&error_breaker);
     error_breaker_init(&u->error_breaker, &error_breaker, r->opts.seed ^ port, 0);
+    for (uint32_t i = 0; i < CLASSES_MAX; i++)
+        pace_init(&u->tiers[i].pace);
     set_classes(u, &r->classes, r->opts.seed + port);
     lock_drop(&u->lock);
     HASH_ADD_KEYPTR(hh, r->upstreams, u->host, host_n + sizeof(port), u);

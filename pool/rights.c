@@ -58,6 +58,22 @@ void rights_upstream_all(struct upstream *u)
         rights_upstream(u, (uint8_t)i);
 }
 
+/* The lower of what the operator allows at all times and what the breaker asks for now. */
+void rights_rates(struct upstream *u)
+{
+    for (uint32_t i = 0; i < u->class_n; i++) {
+        const struct class_opts *o = &u->classes[i];
+        struct tier *tier = &u->tiers[i];
+        uint64_t rate = o->byte_rate > 0 ? o->byte_rate : PACE_RATE_NONE;
+        if (tier->breaker_i >= 0) {
+            const struct breaker_class *b = &u->breaker.classes[tier->breaker_i];
+            if (b->opts.paced && b->ask.rate_bytes_per_s < rate)
+                rate = b->ask.rate_bytes_per_s;
+        }
+        pace_set_rate(&tier->pace, rate);
+    }
+}
+
 uint32_t rights_pool_size(const struct pool *p)
 {
     if (p->opts.size_n == 0)

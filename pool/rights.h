@@ -15,6 +15,8 @@
 /* A class's rights in the upstream: after a change of budget, opts, breaker, presence. */
 void rights_upstream(struct upstream *u, uint8_t class_i);
 void rights_upstream_all(struct upstream *u);
+/* What each class may read a second, told to its pace. */
+void rights_rates(struct upstream *u);
 /* In a pool: after a change of size, opts, presence. */
 void rights_pool(struct pool *p, uint8_t class_i);
 void rights_pool_all(struct pool *p);

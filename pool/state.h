@@ -24,6 +24,7 @@
 #include "pool/facts.h"
 #include "pool/hash.h"
 #include "pool/lock.h"
+#include "pool/pace.h"
 #include "pool/pool.h"
 #include "pool/queue.h"
 #include "pool/registry.h"
@@ -137,6 +138,7 @@ struct tier {
     uint64_t bytes_seen_n; /* at the last tick */
     uint64_t rate_ring[POOL_RATE_TICKS];
     uint64_t bytes_per_s;
+    struct pace pace; /* of its running results; taken from without the lock */
     /* totals */
     uint64_t granted_n, granted_at_once_n, left_n, lease_us, wait_us, wait_us_max;
     uint64_t refused_n[POOL_REFUSALS_N];

@@ -68,6 +68,7 @@ struct look {
     uint32_t running_n; /* statements, of whatever class */
     uint64_t byte_us;   /* the last one of any lease */
     uint32_t streaming_n[CLASSES_MAX];
+    uint64_t oldest_paced_us[CLASSES_MAX];
 };
 
 static void look_at_lease(struct turn *t, struct look *look, const struct pool_server *s)
@@ -78,6 +79,10 @@ static void look_at_lease(struct turn *t, struct look *look, const struct pool_s
 
     look->running_n += started_us != 0;
     look->byte_us = byte_us > look->byte_us ? byte_us : look->byte_us;
+    uint64_t paced_us = atomic_load_explicit(&s->paced_tx_us, memory_order_relaxed);
+    uint64_t *oldest_us = &look->oldest_paced_us[s->class_i];
+    if (paced_us != 0 && (*oldest_us == 0 || paced_us < *oldest_us))
+        *oldest_us = paced_us;
     if (u->classes[s->class_i].priority > 0)
         look->streaming_n[s->class_i] += lease_streams(s, t->now_us);
     else if (started_us > s->lock_wait_us && look->inflight_n < POOL_INFLIGHT_MAX)
@@ -100,6 +105,13 @@ static void look_at_leases(struct turn *t, struct look *look)
         s = s->next;
     } while (s != first && ++n < TICK_LEASES_MAX);
     t->u->leased = s;
+}
+
+static void note_paced(struct upstream *u, const struct look *look)
+{
+    for (uint32_t i = 0; i < u->class_n; i++)
+        atomic_store_explicit(&u->tiers[i].pace.oldest_tx_us, look->oldest_paced_us[i],
+                              memory_order_relaxed);
 }
 
 /* The longest wait of a protected client that the database could have shortened. */
@@ -181,6 +193,7 @@ static void obey_breaker(struct upstream *u)
             shed_mask |= BIT(u->breaker_order[i]);
     }
     atomic_store_explicit(&u->shed_mask, shed_mask, memory_order_relaxed);
+    rights_rates(u);
     rights_upstream_all(u);
 }
 
@@ -351,6 +364,7 @@ void pool_tick(struct upstream *u, uint64_t now_us, struct pool_actions *actions
     lock_take(&u->lock);
     u->ticks_n++;
     look_at_leases(&t, &look);
+    note_paced(u, &look);
     note_rates(u);
     tick_error_breaker(&t);
     facts_tick(u, look.running_n, look.byte_us, now_us);
