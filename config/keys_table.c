@@ -127,6 +127,11 @@ static const struct key_choice overloads[] = {
     {.text = "terminate", .value = CLASS_TERMINATE},
     {0},
 };
+static const struct key_choice orphans[] = {
+    {.text = "cancel", .value = CLASS_ORPHAN_CANCEL},
+    {.text = "finish", .value = CLASS_ORPHAN_FINISH},
+    {0},
+};
 static const struct key_choice inversions[] = {
     {.text = "alert", .value = CLASS_INVERSION_ALERT},
     {.text = "unpace", .value = CLASS_INVERSION_UNPACE},
@@ -492,6 +497,9 @@ static const struct key class_keys[] = {
     ROW("on_overload", KEY_FLAGS, KEY_OURS, 0, 0, NULL, overloads,
         FIELD(class_opts, on_overload, uint32_t),
         "What may be done to it: hold new statements, pace running ones, cancel, terminate."),
+    CLASS_CHOICE("orphan", orphan, orphans, 0,
+                 "What becomes of a statement whose client has gone; one that writes is finished "
+                 "in any case."),
     CLASS_CHOICE("on_lock_inversion", on_lock_inversion, inversions, 0,
                  "What to do when a protected class waits for a lock of this one: alert, unpace "
                  "(its result is not held back meanwhile), cancel (that, and its statement after 3 "

@@ -38,6 +38,8 @@ enum class_route {
     CLASS_ROUTE_REPLICA,  /* to a standby, where the database has several hosts */
 };
 enum class_route_fallback { CLASS_FALLBACK_NONE, CLASS_FALLBACK_PRIMARY };
+/* What becomes of a statement whose client has gone. One that writes is finished in any case. */
+enum class_orphan { CLASS_ORPHAN_CANCEL, CLASS_ORPHAN_FINISH };
 enum class_inversion { CLASS_INVERSION_ALERT, CLASS_INVERSION_UNPACE, CLASS_INVERSION_CANCEL };
 
 struct class_opts {
@@ -57,6 +59,7 @@ struct class_opts {
     enum class_protect protect;
     uint32_t on_overload; /* bits of enum class_overload */
     enum class_inversion on_lock_inversion;
+    enum class_orphan orphan;
     char shed_sqlstate[6];       /* of a client refused at login; empty: 53300 */
     uint64_t demote_after_us;    /* a transaction longer than this; 0: never */
     uint64_t demote_after_bytes; /* ... or with a larger result; 0: never */

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "proxy/log.h"
+#include "proxy/pacer.h"
 #include "proxy/session.h"
 #include "proxy/vars.h"
 
@@ -29,6 +30,13 @@ static void give_up(struct server *s, const char *why)
     struct err err;
     err_set(&err, "XX000", "%s", why);
     session_server_lost(s, &err);
+}
+
+/* Whatever held it back, it was for its client's or its class's sake. */
+static void read_on(struct server *s)
+{
+    pacer_end(s);
+    server_unhold(s, SERVER_HOLD_CLIENT | SERVER_HOLD_PACE);
 }
 
 static void ask(struct server *s, const char *sql)
@@ -71,7 +79,7 @@ static void give_back(struct server *s, const struct pool_observation *obs)
 void drain_release(struct server *s, const struct pool_observation *obs)
 {
     must(!s->client);
-    net_read_wanted(&s->net, true);
+    read_on(s);
     if (s->cancels_n) { /* it must not hit whoever comes next */
         if (obs)
             pool_observe(&s->lease, obs);
@@ -100,17 +108,27 @@ void drain_release(struct server *s, const struct pool_observation *obs)
     "SELECT name, setting FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) "        \
     "'session';RESET SESSION AUTHORIZATION;RESET ROLE;RESET ALL"
 
+static void read_back(struct server *s)
+{
+    server_goto(s, SERVER_CLEANING);
+    s->captured = vars_none();
+    s->drain_until_us = hub_now(s->hub) + DRAIN_US_MAX;
+    ask(s, READ_BACK);
+}
+
 void drain_settle(struct server *s, const struct pool_observation *obs)
 {
     must(s->client && s->client->state == CLIENT_LINKED);
     if (obs)
         pool_observe(&s->lease, obs);
     client_goto(s->client, CLIENT_SETTLING);
-    net_read_wanted(&s->net, true);
-    server_goto(s, SERVER_CLEANING);
-    s->captured = vars_none();
+    read_on(s);
+    if (!s->cancels_n) {
+        read_back(s);
+        return;
+    }
+    server_goto(s, SERVER_DRAINING); /* a late cancel must not hit our question */
     s->drain_until_us = hub_now(s->hub) + DRAIN_US_MAX;
-    ask(s, READ_BACK);
 }
 
 /* The client goes its way with the settings it made. */
@@ -168,7 +186,9 @@ void drain_step(struct server *s)
     if (s->state == SERVER_CLEANING)
         cleaned(s);
     else if (s->cancels_n)
-        return; /* comes again when that has ended */
+        return;         /* comes again when that has ended */
+    else if (s->client) /* it waits for its settings */
+        read_back(s);
     else if (s->tx != 'I')
         ask(s, "ROLLBACK");
     else
@@ -213,9 +233,10 @@ static void silence(struct server *s)
 
 void drain_abandon(struct server *s)
 {
+    const struct class_table *classes = s->hub->config->classes;
     must(!s->client);
-    net_read_wanted(&s->net, true);
-    if (s->state == SERVER_CLEANING)
+    read_on(s);
+    if (s->state == SERVER_CLEANING || s->state == SERVER_DRAINING)
         return; /* that goes on without its client */
     if (s->up_cut || net_stuck(&s->net)) {
         give_up(s, "client left it in the middle of a message");
@@ -229,12 +250,13 @@ void drain_abandon(struct server *s)
     silence(s);
     bool busy = owed_n(&s->owed) > 0;
     bool writes = s->sql_flags & SQL_WRITE;
+    bool finishes = writes || classes->at[s->lease.class_i].orphan == CLASS_ORPHAN_FINISH;
     if (!finish_batch(s)) {
         give_up(s, "server conn crashed?");
         return;
     }
-    s->drain_until_us = busy && writes ? 0 : hub_now(s->hub) + DRAIN_US_MAX;
-    if (busy && !writes) {
+    s->drain_until_us = busy && finishes ? 0 : hub_now(s->hub) + DRAIN_US_MAX;
+    if (busy && !finishes) {
         count_add(&s->hub->classes[s->lease.class_i].orphans, 1);
         cancel_send(s, NULL);
     }

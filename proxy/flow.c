@@ -7,7 +7,9 @@
  * beginning again. */
 #include <string.h>
 
+#include "proxy/cull.h"
 #include "proxy/log.h"
+#include "proxy/pacer.h"
 #include "proxy/session.h"
 #include "proxy/stream.h"
 
@@ -45,6 +47,7 @@ static void observe(struct client *c, struct server *s, struct pool_observation 
     stats_observe(&c->hub->classes[c->waiter.class_i].service, obs->service_us);
     c->stmt_started_us = 0;
     atomic_store_explicit(&s->lease.stmt_started_us, 0, memory_order_relaxed);
+    cull_over(s);
 }
 
 /* The server's answer is complete: perhaps the transaction is, too. */
@@ -65,10 +68,11 @@ static void answered(struct client *c, struct server *s)
         count_add(&route_counters(c->route, c->hub)->xact_count, 1);
         count_add(&route_counters(c->route, c->hub)->xact_time, hub_now(c->hub) - c->tx_started_us);
         c->tx_started_us = hub_now(c->hub);
+        atomic_store_explicit(&s->lease.tx_writes, false, memory_order_relaxed);
     }
     c->idle_since_us = hub_now(c->hub);
     c->late = s->tx == 'I' && !over;
-    if (over && mode != POOL_MODE_SESSION && s->dirt & SERVER_DIRT_SETTINGS && !s->cancels_n) {
+    if (over && mode != POOL_MODE_SESSION && s->dirt & SERVER_DIRT_SETTINGS) {
         drain_settle(s, seen);
         return;
     }
@@ -165,18 +169,31 @@ static void relay_fakes(struct server *s)
         session_end(s->client, END_CLIENT_GONE);
 }
 
+/* Its bytes have to wait. That it has gone is worth knowing meanwhile, unless what it has sent
+ * changes something: then it counts although nobody hears the answer. */
+static void read_less(struct client *c)
+{
+    const struct server *s = c->server;
+    if (s && atomic_load_explicit(&s->lease.tx_writes, memory_order_relaxed))
+        net_read_wanted(&c->net, false);
+    else
+        net_watch_end(&c->net);
+}
+
 static void linked_step(struct client *c, struct view *in)
 {
     struct server *s = c->server;
+    if (cull_holds(s))
+        return; /* until the cancel is over: flow_go_on() */
     switch (relay_up(c, in)) {
+    case RELAY_SLOW:
+        read_less(c);
+        /* fall through */
     case RELAY_OK:
     case RELAY_WAIT:
         relay_fakes(s);
         if (c->late && !c->gone && !owed_n(&s->owed))
             answered(c, s);
-        break;
-    case RELAY_SLOW:
-        net_read_wanted(&c->net, false);
         break;
     case RELAY_QUIT:
         session_end(c, END_CLIENT_QUIT);
@@ -238,7 +255,7 @@ static void keep(struct client *c, struct view rest)
     if (rest.n && !buf_put_view(&c->in, rest))
         session_end_with(c, END_MEMORY, "53200");
     else if (net_stuck(&c->net))
-        net_read_wanted(&c->net, false); /* until flush_client() */
+        read_less(c); /* until flush_client() */
 }
 
 void flow_go_on(struct client *c)
@@ -256,8 +273,12 @@ void flow_go_on(struct client *c)
         buf_take(&c->in, all_n - in.n);
     bool waits = c->state != CLIENT_LINKED && c->state != CLIENT_IDLE;
     bool stuck = net_stuck(&c->net) || (c->server && net_stuck(&c->server->net));
-    if (!waits)
-        net_read_wanted(&c->net, !stuck && buf_used(&c->in) < KEPT_BYTES_MAX - READ_AGAIN_BYTES);
+    if (waits)
+        return;
+    if (stuck || buf_used(&c->in) >= KEPT_BYTES_MAX - READ_AGAIN_BYTES)
+        read_less(c);
+    else
+        net_read_wanted(&c->net, true);
 }
 
 /* The client's socket has ended, or is of no use. */
@@ -329,11 +350,8 @@ static void flush_client(struct client *c)
     case NET_OK:
         break;
     }
-    if (s && s->stall_started_us) {
-        s->stalled_us += hub_now(c->hub) - s->stall_started_us;
-        s->stall_started_us = 0;
-        net_read_wanted(&s->net, true);
-    }
+    if (s && s->holds & SERVER_HOLD_CLIENT)
+        server_unhold(s, SERVER_HOLD_CLIENT);
     flow_go_on(c);
 }
 
@@ -360,6 +378,7 @@ void flow_on_client(evutil_socket_t fd, short what, void *arg)
 static void relay_done(struct server *s)
 {
     stream_end(s);
+    pacer_end(s);
     struct client *c = s->client;
     switch (s->state) {
     case SERVER_LINKED:
@@ -384,13 +403,6 @@ static void relay_done(struct server *s)
     must(!"an answer of a server nobody asked");
 }
 
-static void client_slow(struct server *s)
-{
-    if (!s->stall_started_us)
-        s->stall_started_us = hub_now(s->hub);
-    net_read_wanted(&s->net, false);
-}
-
 static void read_server(struct server *s);
 
 static void handle_server(struct server *s, struct view *in)
@@ -402,7 +414,7 @@ static void handle_server(struct server *s, struct view *in)
     if (in->n && !buf_put_view(&s->part, *in))
         verdict = RELAY_MEMORY;
     if (verdict != RELAY_LOST_CLIENT && c && net_stuck(&c->net))
-        client_slow(s);
+        server_hold(s, SERVER_HOLD_CLIENT);
     switch (verdict) {
     case RELAY_OK:
     case RELAY_SLOW:
@@ -442,10 +454,15 @@ static void read_server(struct server *s)
     uint8_t *scratch = s->hub->worker->scratch;
     struct view kept = buf_view(&s->part);
     size_t n;
+    size_t room = SCRATCH_BYTES - kept.n;
     must(kept.n < SCRATCH_BYTES / 2); /* wire's table keeps what is collected small */
+    if (s->holds)
+        return; /* an event that was under way when it was held */
+    if (pacer_limits(s) && (room = pacer_ask(s, room)) == 0)
+        return;
     if (kept.n)
         memcpy(scratch, kept.at, kept.n);
-    switch (net_read(&s->net, scratch + kept.n, SCRATCH_BYTES - kept.n, &n)) {
+    switch (net_read(&s->net, scratch + kept.n, room, &n)) {
     case NET_AGAIN:
         return;
     case NET_EOF:
@@ -455,6 +472,7 @@ static void read_server(struct server *s)
     case NET_OK:
         break;
     }
+    pacer_read(s, n);
     struct view in = view_of(scratch, kept.n + n);
     if (kept.n)
         buf_take(&s->part, kept.n);

@@ -11,5 +11,12 @@
 
 /* Writes the ErrorResponse for c->waiter.refusal; FATAL at login. */
 MUST_USE bool refusal_put(const struct client *c, bool at_login, struct buf *b);
+/* The ErrorResponse of a statement that we cancelled, in place of PostgreSQL's own: 57014 as well,
+ * with the cause and the time to come again. */
+MUST_USE bool refusal_put_cancelled(const struct client *c, enum pool_cull why, struct buf *b);
+/* The last words to a client whose server connection had to be closed: FATAL 57P01. */
+MUST_USE bool refusal_put_terminated(const struct client *c, enum pool_cull why, struct buf *b);
+/* One of REFUSAL_CODES. */
+const char *refusal_code(uint32_t i);
 
 #endif

@@ -7,6 +7,7 @@
 
 #include "pool/pool.h"
 #include "proxy/gather.h"
+#include "proxy/refusal.h"
 #include "proxy/route.h"
 #include "proxy/vars.h"
 
@@ -142,6 +143,27 @@ static void note_fatal(struct down *d, const struct wire_error *e)
             e->message ? e->message : "server connection ended");
 }
 
+/* The answer to a cancel of ours, in our words: why, and when to come again. A statement_timeout
+ * looks the same but for its text, and a client that has asked for it itself knows why. */
+static bool is_ours(const struct down *d, const struct wire_error *e)
+{
+    const struct server *s = d->s;
+    return s->culled != POOL_CULL_NOT && !s->cancel_asked && d->c && e->sqlstate &&
+           !strcmp(e->sqlstate, "57014") && e->message && !strstr(e->message, "timeout");
+}
+
+static void pass_error(struct down *d, const struct wire_msg *m, const struct wire_error *e)
+{
+    if (!passes(d) || !is_ours(d, e)) {
+        pass(d, m);
+        return;
+    }
+    uint32_t before = buf_used(&d->g.own);
+    d->failed |= !refusal_put_cancelled(d->c, d->s->culled, &d->g.own);
+    gather_own(&d->g, before);
+    d->s->body_passes = false; /* the rest of theirs, if it has not come yet */
+}
+
 static void error(struct down *d, const struct wire_msg *m)
 {
     struct server *s = d->s;
@@ -175,7 +197,7 @@ static void error(struct down *d, const struct wire_msg *m)
         s->body_passes = true;
         gather_pass(&d->g, m->body.at - WIRE_HEADER_BYTES, WIRE_HEADER_BYTES + m->body.n);
     } else {
-        pass(d, m);
+        pass_error(d, m, &e);
     }
     if (head->kind == OWED_QUERY || head->kind == OWED_CALL || head->kind == OWED_SYNC)
         return; /* ReadyForQuery follows by itself */

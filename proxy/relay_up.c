@@ -8,6 +8,7 @@
 
 #include "pool/pool.h"
 #include "proxy/gather.h"
+#include "proxy/pacer.h"
 #include "proxy/route.h"
 
 /* One call's working state. */
@@ -38,6 +39,8 @@ static void statement_begins(struct up *u, uint64_t fingerprint, uint32_t flags)
 {
     struct client *c = u->c;
     u->s->sql_flags |= flags;
+    if (flags & SQL_MAY_WRITE)
+        atomic_store_explicit(&u->s->lease.tx_writes, true, memory_order_relaxed);
     c->stmt_fingerprint = fingerprint;
     atomic_store_explicit(&u->s->lease.stmt_fingerprint, fingerprint, memory_order_relaxed);
     if (c->stmt_started_us)
@@ -47,6 +50,23 @@ static void statement_begins(struct up *u, uint64_t fingerprint, uint32_t flags)
     atomic_store_explicit(&u->s->lease.stmt_copy_out, false, memory_order_relaxed);
     atomic_store_explicit(&u->s->lease.stmt_bytes, 0, memory_order_relaxed);
     atomic_store_explicit(&u->s->lease.stmt_started_us, c->stmt_started_us, memory_order_relaxed);
+}
+
+static bool begins_with(const char *sql, size_t n, const char *word)
+{
+    size_t word_n = strlen(word);
+    while (n && strchr(" \t\r\n", *sql))
+        sql++, n--;
+    return n >= word_n && strncasecmp(sql, word, word_n) == 0;
+}
+
+/* What decides whether the result may be held back. */
+static void note_text(struct up *u, const char *sql, size_t n, const struct sql_info *info)
+{
+    if (u->s->route->replication != POOL_REPLICATION_NO)
+        u->s->base_backup = begins_with(sql, n, "BASE_BACKUP");
+    else if (info->flags & (SQL_SET | SQL_SET_CONFIG | SQL_MULTI) || begins_with(sql, n, "SET"))
+        pacer_note_set(u->s, view_of(sql, n));
 }
 
 static void note_flags(struct up *u, uint32_t flags)
@@ -137,6 +157,7 @@ static void parse_one(struct up *u, const struct wire_msg *m, const struct wire_
     struct sql_info info;
     sql_scan(p->text, p->text_n, p->text_cut, &info);
     statement_begins(u, info.fingerprint, info.flags);
+    note_text(u, p->text, p->text_n, &info);
     note_flags(u, info.flags);
     if (p->name_n) {
         u->s->dirt |= SERVER_DIRT_SESSION; /* its name is known to the server alone */
@@ -307,6 +328,7 @@ static void query(struct up *u, const struct wire_msg *m, const struct wire_text
     struct sql_info info;
     sql_scan(q->text, q->text_n, q->cut, &info);
     statement_begins(u, info.fingerprint, info.flags);
+    note_text(u, q->text, q->text_n, &info);
     note_flags(u, info.flags);
     u->s->unnamed_of = 0;   /* a simple query destroys it */
     u->s->unsynced = false; /* and its ReadyForQuery answers for what came before */

@@ -5,6 +5,7 @@
 
 #include "proxy/census.h"
 #include "proxy/console.h"
+#include "proxy/cull.h"
 #include "proxy/log.h"
 #include "proxy/refusal.h"
 #include "proxy/vars.h"
@@ -137,12 +138,29 @@ void session_end(struct client *c, enum end_reason why)
     leave(c);
 }
 
+/* What it has been sent ends in the middle of a message: more would be taken for the rest of it. */
+static bool is_cut(const struct client *c)
+{
+    return c->server && c->server->body_left && c->server->body_passes;
+}
+
 void session_end_with(struct client *c, enum end_reason why, const char *sqlstate)
 {
     struct err err;
     err_set(&err, sqlstate, "%s", end_rows[why].text);
-    session_tell(c, true, &err);
+    if (!is_cut(c))
+        session_tell(c, true, &err);
     session_end(c, why);
+}
+
+void session_terminate(struct client *c)
+{
+    struct buf b = {.max = TELL_BYTES_MAX};
+    if (!is_cut(c))
+        send_buf(c, &b, refusal_put_terminated(c, c->server->culled, &b));
+    c->server->client = NULL;
+    c->server = NULL;
+    session_end(c, END_TERMINATED);
 }
 
 /* ---- its class
@@ -331,6 +349,8 @@ static void link_to(struct client *c, struct server *s)
     s->client = c;
     s->sql_flags = 0;
     s->tx_bytes = 0;
+    cull_over(s);
+    atomic_store_explicit(&s->lease.tx_writes, false, memory_order_relaxed);
     c->tx_started_us = hub_now(c->hub);
     c->stmt_started_us = 0;
     c->renames = cell->settings.pool_mode != POOL_MODE_SESSION &&
@@ -396,6 +416,12 @@ void session_granted(struct client *c, struct server *s)
     }
 }
 
+static void refuse_login(struct client *c)
+{
+    tell_refusal(c, true);
+    session_end(c, c->waiter.refusal == POOL_REFUSED_DOWN ? END_SERVER_LOGIN : END_REFUSED);
+}
+
 void session_refused(struct client *c)
 {
     c->waits = c->cancelled = false;
@@ -409,8 +435,7 @@ void session_refused(struct client *c)
         refuse(c, CLIENT_REFUSAL_POOL);
         return;
     }
-    tell_refusal(c, true);
-    session_end(c, c->waiter.refusal == POOL_REFUSED_DOWN ? END_SERVER_LOGIN : END_REFUSED);
+    refuse_login(c);
 }
 
 bool session_cancel(struct client *c, struct letter *done)
@@ -423,6 +448,7 @@ bool session_cancel(struct client *c, struct letter *done)
         return false;
     }
     if (c->state == CLIENT_LINKED && owed_n(&c->server->owed)) {
+        c->server->cancel_asked = true;
         cancel_send(c->server, done);
         return true;
     }
@@ -475,10 +501,16 @@ void session_open(struct client *c)
     struct hub *h = c->hub;
     const struct welcome *w = route_welcome(c->route);
     struct buf b = {.max = 64 << 10};
+    c->waiter.class_i = c->class_i;
+    if (c->state != CLIENT_WELCOME &&
+        upstream_sheds_logins(pool_upstream(c->route->pool), c->class_i)) {
+        c->waiter.refusal = POOL_REFUSED_SHED;
+        refuse_login(c);
+        return;
+    }
     if (!w) { /* its pool has never had a server: wait for one */
         if (c->state != CLIENT_WELCOME)
             client_goto(c, CLIENT_WELCOME);
-        c->waiter.class_i = c->class_i;
         c->request_us = hub_now(h);
         ask_for_server(c);
         return;
@@ -572,7 +604,8 @@ void session_server_lost(struct server *s, const struct err *why)
         log_info("S-%#llx: %s/%s closing because: %s", (unsigned long long)s->id,
                  s->route->database, s->route->user, said.text);
     /* nothing of the client was sent, or all of it was answered: it does not notice */
-    bool unnoticed = s->state == SERVER_PREPARING || s->state == SERVER_CLEANING;
+    bool unnoticed =
+        s->state == SERVER_PREPARING || s->state == SERVER_CLEANING || s->state == SERVER_DRAINING;
     bool leased_here = s->state != SERVER_IDLE;
     if (c && unnoticed) {
         c->server = NULL;

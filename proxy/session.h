@@ -42,6 +42,9 @@ bool session_cancel(struct client *c, struct letter *done);
 void session_end(struct client *c, enum end_reason why);
 /* The same, with the reason's text as a FATAL error. */
 void session_end_with(struct client *c, enum end_reason why, const char *sqlstate);
+/* The same for a client whose server has to be closed by our own decision, and is not its own any
+ * more afterwards: told why where its stream stands between two messages. */
+void session_terminate(struct client *c);
 void session_tell(struct client *c, bool fatal, const struct err *err);
 void session_notice(struct client *c, const char *text);
 /* The class of a client of a route that calls itself this (may be NULL); and whose parallel job it

@@ -52,6 +52,8 @@ enum sql_flag {
     SQL_LEAVES_STATE = SQL_SET | SQL_SET_ROLE | SQL_SET_CONFIG | SQL_TEMP | SQL_PREPARE |
                        SQL_LISTEN | SQL_ADVISORY_LOCK | SQL_LOAD | SQL_CURSOR_HOLD | SQL_DO |
                        SQL_TRUNCATED,
+    /* One that ran none of these has changed nothing, and can be run again. */
+    SQL_MAY_WRITE = SQL_WRITE | SQL_DDL | SQL_UTILITY_LONG | SQL_DO | SQL_COPY_IN | SQL_TRUNCATED,
 };
 
 enum { SQL_NAME_MAX = 63 }; /* NAMEDATALEN - 1 */

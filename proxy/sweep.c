@@ -1,6 +1,7 @@
 /* Time-outs of a loop's clients and servers: one coarse timer per loop, no timer per connection. */
 #include <utlist.h>
 
+#include "proxy/cull.h"
 #include "proxy/log.h"
 #include "proxy/server_login.h"
 #include "proxy/session.h"
@@ -64,8 +65,10 @@ static void sweep_linked(struct server *s, uint64_t now_us)
         session_end_with(c, END_IDLE_TRANSACTION, "25P03");
     else if (in_tx && over(set->transaction_timeout_us, c->tx_started_us, now_us))
         session_end_with(c, END_TRANSACTION_TIMEOUT, "25P04");
-    else if (in_tx || c->stmt_started_us)
+    else if (in_tx || c->stmt_started_us) {
         demote(c, s, now_us);
+        cull_look(s, now_us);
+    }
 }
 
 static void sweep_servers(struct hub *h, uint64_t now_us)
@@ -79,6 +82,8 @@ static void sweep_servers(struct hub *h, uint64_t now_us)
         } else if (server_login_late(s, now_us)) {
             grant_login_late(s);
         } else if (drain_late(s, now_us)) {
+            if (owed_n(&s->owed)) /* its client has gone, and a cancel did not end it */
+                count_add(&h->classes[s->lease.class_i].terminated, 1);
             err_set(&err, "57014", "cancel_wait_timeout");
             session_server_lost(s, &err);
         }
