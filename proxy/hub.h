@@ -22,6 +22,8 @@ struct control;
 struct dns;
 struct gates;
 
+enum { HUB_REASONS_MAX = 8 }; /* at least STEER_REASONS_N */
+
 enum end_reason {
 #define END(name, who, text) END_##name,
 #include "proxy/ends.h"
@@ -54,6 +56,7 @@ struct proxy {
     _Atomic uint64_t next_id;   /* ids of sockets, clients and servers alike */
     _Atomic bool draining;      /* SHUTDOWN WAIT_FOR_*: no new clients */
     _Atomic bool paused;        /* PAUSE of everything */
+    _Atomic uint32_t standing_n; /* changes of what is known of hosts: steer.h */
 };
 
 /* A slot outlives its client: the generation makes a cancel key of a former one worthless. */
@@ -75,11 +78,16 @@ struct hub {
     struct server *streams; /* those read in large pieces; see stream.h */
     void (*stream_fetch)(struct server *s);
     struct event stream_event;
+    struct server *paced; /* whose results are held back; see pacer.h */
+    struct event paced_event;
     struct cancel *cancels; /* requests on their way to servers */
     uint32_t clients_n, logins_n, servers_n, cancels_n;
     struct hub_slot *slots;
     uint32_t slots_n, slot_free;
     uint64_t swept_us;
+    uint32_t steered_n;  /* proxy->standing_n when clients were last looked at */
+    uint32_t steer_turn; /* the next one goes to the next of several hosts that are alike */
+    uint64_t strays_us;  /* strays were last looked at */
     /* one writer, any reader */
     struct {
         counter ended[END_REASONS_N];
@@ -91,6 +99,9 @@ struct hub {
         counter refused[REFUSAL_CODES_N]; /* refusals sent, by SQLSTATE */
         struct stats_histogram service, wait;
     } classes[CLASSES_MAX];
+    counter reroutes[HUB_REASONS_MAX]; /* enum steer_reason */
+    counter strays;                    /* clients for which no host would do */
+    _Atomic uint32_t strays_n;         /* ... now */
     _Atomic uint32_t load; /* clients in this loop, for who hands out new ones */
 };
 

@@ -6,6 +6,7 @@
 #include <utlist.h>
 
 #include "proxy/log.h"
+#include "proxy/pacer.h"
 #include "proxy/route.h"
 #include "proxy/stream.h"
 #include "proxy/vars.h"
@@ -67,6 +68,27 @@ bool server_attach(struct server *s, struct hub *h, net_callback on_event)
     return net_attach(&s->net, h->worker, on_event, s);
 }
 
+void server_hold(struct server *s, enum server_hold why)
+{
+    must(s->hub);
+    if (!s->stall_started_us)
+        s->stall_started_us = hub_now(s->hub);
+    s->holds |= (uint8_t)why;
+    net_read_wanted(&s->net, false);
+}
+
+void server_unhold(struct server *s, uint8_t whys)
+{
+    must(s->hub);
+    s->holds &= (uint8_t)~whys;
+    if (s->holds)
+        return;
+    if (s->stall_started_us)
+        s->stalled_us += us_since(s->stall_started_us, hub_now(s->hub));
+    s->stall_started_us = 0;
+    net_read_wanted(&s->net, true);
+}
+
 void server_shut(struct server *s)
 {
     if (s->state == SERVER_DEAD)
@@ -76,8 +98,10 @@ void server_shut(struct server *s)
         if (net_send(&s->net, terminate, sizeof terminate) == NET_ERROR)
             s->fatal = true; /* it is gone already: nobody to be polite to */
     }
-    if (s->hub)
+    if (s->hub) {
+        pacer_end(s);
         stream_end(s);
+    }
     net_close(&s->net);
     if (s->hub) {
         DL_DELETE(s->hub->servers, s);

@@ -52,6 +52,24 @@ enum {
     SERVER_PART_BYTES_MAX = 1 << 20
 }; /* what is kept of an unfinished message; and a query of ours */
 
+/* Why it is not read. */
+enum server_hold {
+    SERVER_HOLD_CLIENT = BIT(0), /* its client does not take what it was sent */
+    SERVER_HOLD_PACE = BIT(1),   /* its class has read enough for now: pacer.h */
+};
+
+/* pacer.h's own. */
+struct server_pacing {
+    struct pace *pace;          /* whose tokens it needs; NULL: it is not paced */
+    struct server *prev, *next; /* of hub->paced */
+    uint32_t granted_bytes;     /* that may be read, and have not been */
+    uint64_t read_us;           /* when those were granted, or when pacing began */
+    uint64_t held_since_us;
+    bool freed;       /* the statement that runs is not paced any more */
+    bool timeout_set; /* its statement_timeout was changed since it was linked, to: */
+    uint64_t timeout_us;
+};
+
 struct server_login; /* exists until it has logged in */
 
 struct server {
@@ -96,6 +114,9 @@ struct server {
     bool cancel_asked; /* its client has asked to cancel it: the answer is the client's own doing */
     uint64_t unnamed_of; /* id of the client whose unnamed statement it holds; 0: none */
     uint64_t id, connected_us, drain_until_us;
+    uint8_t holds;                         /* enum server_hold */
+    struct server_pacing pacing;
+    bool base_backup; /* it is a walsender, and runs BASE_BACKUP */
     uint64_t stall_started_us, stalled_us; /* we did not read: not the database's time */
     uint64_t bytes_untold;                 /* passed on, and not told to the pool yet */
     uint64_t tx_bytes;                     /* passed on since it was linked */
@@ -115,6 +136,10 @@ struct server *server_new(struct hub *h, struct route *r);
 /* Out of its loop, and into another. */
 void server_detach(struct server *s);
 MUST_USE bool server_attach(struct server *s, struct hub *h, net_callback on_event);
+/* Not to be read for this reason; the time counts as ours, not the database's. */
+void server_hold(struct server *s, enum server_hold why);
+/* Not for these reasons any more (bits of enum server_hold); read again where none is left. */
+void server_unhold(struct server *s, uint8_t whys);
 /* Closes the connection (politely where it is idle) and takes it out of its hub; DEAD afterwards.
  * The pool is told by the caller. */
 void server_shut(struct server *s);

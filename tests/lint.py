@@ -21,9 +21,10 @@ LAYERS = ["breaker", "pool", "config", "proxy", "bench", "tests"]  # each may in
 RANKS = [
     "ends log buf view wire sql scram stats vars version hash",
     "worker sock net tls dns",
-    "client auth server prep relay gather owed route refusal hub listen_peer census gates stream",
-    "flow session hello grant drain cancel sweep hubs control console admin status table command "
-    "copyout metrics notify rows samples listen probe reload main",
+    "client auth server prep relay gather owed route refusal hub listen_peer census gates stream "
+    "pacer",
+    "flow session steer hosts hello grant drain cancel sweep hubs control console admin status table "
+    "command copyout metrics notify rows samples listen probe reload main",
 ]
 TOP_LEVEL = {"proxy", "pool", "breaker", "config", "bench", "tests", "Makefile", "README.md",
              "LICENSE"}

@@ -1,0 +1,228 @@
+#include "proxy/pacer.h"
+
+#include <string.h>
+#include <strings.h>
+#include <utlist.h>
+
+#include "proxy/client.h"
+#include "proxy/route.h"
+#include "proxy/vars.h"
+
+#define STATEMENT_TIMEOUT "statement_timeout"
+
+/* ---- statement_timeout --------------------------------------------------------------------------
+ */
+
+/* "5s", "300000" (milliseconds), also in quotes and behind `=` or TO. 0: none, or not understood.
+ */
+static uint64_t duration_us(const char *at, const char *end)
+{
+    static const struct {
+        char name[4];
+        uint64_t us;
+    } units[] = {
+        {"us", 1},       {"ms", US_PER_MS},         {"min", 60ull * US_PER_S},
+        {"s", US_PER_S}, {"h", 3600ull * US_PER_S}, {"d", 86400ull * US_PER_S},
+    };
+    uint64_t n = 0;
+    while (at < end && memchr(" \t\r\n'\"=,tToO", *at, 13))
+        at++;
+    for (; at < end && *at >= '0' && *at <= '9' && n < UINT32_MAX; at++)
+        n = n * 10 + (uint64_t)(*at - '0');
+    while (at < end && *at == ' ')
+        at++;
+    for (size_t i = 0; i < COUNT_OF(units); i++) {
+        size_t name_n = strlen(units[i].name);
+        if ((size_t)(end - at) >= name_n && strncasecmp(at, units[i].name, name_n) == 0)
+            return n * units[i].us;
+    }
+    return n * US_PER_MS;
+}
+
+void pacer_note_set(struct server *s, struct view sql)
+{
+    const size_t name_n = sizeof STATEMENT_TIMEOUT - 1;
+    const char *text = (const char *)sql.at, *end = text + sql.n;
+    for (const char *at = text; (size_t)(end - at) > name_n; at++)
+        if (strncasecmp(at, STATEMENT_TIMEOUT, name_n) == 0) {
+            s->pacing.timeout_set = true;
+            s->pacing.timeout_us = duration_us(at + name_n, end);
+        }
+}
+
+/* What PostgreSQL will give the running statement, as far as it is known here: not what stands in
+ * its configuration or with the user. */
+static uint64_t timeout_of(const struct server *s)
+{
+    const char *value;
+    if (s->pacing.timeout_set)
+        return s->pacing.timeout_us;
+    value = vars_get(s->client->vars, STATEMENT_TIMEOUT);
+    return value ? duration_us(value, value + strlen(value)) : 0;
+}
+
+static bool is_short_of(uint64_t limit_us, uint64_t since_us, uint64_t now_us)
+{
+    return limit_us && since_us &&
+           us_since(since_us, now_us) > limit_us / 100 * PACER_TIMEOUT_SHARE;
+}
+
+/* Held back any longer it would not end in the time it is given, by PostgreSQL or by us. */
+static bool time_is_short(const struct server *s, uint64_t now_us)
+{
+    const struct client *c = s->client;
+    const struct config_pool *set = &route_cell(c->route, s->hub)->settings;
+    return is_short_of(timeout_of(s), c->stmt_started_us, now_us) ||
+           is_short_of(set->query_timeout_us, c->stmt_started_us, now_us) ||
+           is_short_of(set->transaction_timeout_us, c->tx_started_us, now_us);
+}
+
+/* ---- who is paced -------------------------------------------------------------------------------
+ */
+
+static bool is_exempt(const struct server *s, uint64_t now_us)
+{
+    if (s->state != SERVER_LINKED || !s->client || s->pacing.freed || s->cancels_n ||
+        atomic_load_explicit(&s->lease.unpaced, memory_order_relaxed))
+        return true;
+    if (s->route->replication != POOL_REPLICATION_NO)
+        return !s->base_backup;
+    return atomic_load_explicit(&s->lease.tx_writes, memory_order_relaxed) ||
+           time_is_short(s, now_us);
+}
+
+static void hold(struct server *s)
+{
+    if (s->holds & SERVER_HOLD_PACE)
+        return;
+    s->pacing.held_since_us = hub_now(s->hub);
+    server_hold(s, SERVER_HOLD_PACE);
+}
+
+static void unhold(struct server *s)
+{
+    if (!(s->holds & SERVER_HOLD_PACE))
+        return;
+    pace_note_held(s->pacing.pace, us_since(s->pacing.held_since_us, hub_now(s->hub)));
+    server_unhold(s, SERVER_HOLD_PACE);
+}
+
+static void leave(struct server *s)
+{
+    struct server_pacing *p = &s->pacing;
+    struct hub *h = s->hub;
+    if (!p->pace)
+        return;
+    unhold(s);
+    pace_give(p->pace, p->granted_bytes);
+    pace_leave(p->pace);
+    atomic_store_explicit(&s->lease.paced_tx_us, 0, memory_order_relaxed);
+    p->granted_bytes = 0;
+    p->pace = NULL;
+    DL_DELETE2(h->paced, s, pacing.prev, pacing.next);
+    if (!h->paced)
+        event_del(&h->paced_event);
+}
+
+static void tick(evutil_socket_t fd, short what, void *arg);
+
+/* False: there is no timer to be had; then it is not paced. */
+static bool join(struct server *s, struct pace *pace)
+{
+    struct server_pacing *p = &s->pacing;
+    struct hub *h = s->hub;
+    if (p->pace == pace)
+        return true;
+    leave(s);
+    if (!h->paced) {
+        struct timeval every = {.tv_usec = PACE_FILL_US +
+                                           h->worker->index % PACER_BEATS_N * PACER_STAGGER_US};
+        event_assign(&h->paced_event, h->worker->base, -1, EV_PERSIST, tick, h);
+        if (event_add(&h->paced_event, &every) < 0)
+            return false;
+    }
+    p->pace = pace;
+    p->read_us = hub_now(h);
+    DL_APPEND2(h->paced, s, pacing.prev, pacing.next);
+    pace_join(pace);
+    atomic_store_explicit(&s->lease.paced_tx_us, s->client->tx_started_us, memory_order_relaxed);
+    return true;
+}
+
+/* ---- tokens -------------------------------------------------------------------------------------
+ */
+
+static bool granted(struct server *s, uint64_t now_us)
+{
+    struct server_pacing *p = &s->pacing;
+    if (p->granted_bytes)
+        return true;
+    if (!pace_take(p->pace, PACE_PIECE_BYTES, now_us)) {
+        if (us_since(p->read_us, now_us) < PACE_TRICKLE_US)
+            return false;
+        pace_trickle(p->pace, PACE_PIECE_BYTES);
+    }
+    p->granted_bytes = PACE_PIECE_BYTES;
+    p->read_us = now_us;
+    return true;
+}
+
+/* The held ones: the one that has waited longest is first in the list. */
+static void tick(evutil_socket_t fd, short what, void *arg)
+{
+    struct hub *h = arg;
+    struct server *s, *next;
+    uint64_t now_us = hub_now(h);
+    (void)fd, (void)what;
+    DL_FOREACH_SAFE2(h->paced, s, next, pacing.next)
+    {
+        struct pace *pace = pool_pace(&s->lease);
+        if (is_exempt(s, now_us) || !pace_limited(pace)) {
+            leave(s);
+            continue;
+        }
+        if (!(s->holds & SERVER_HOLD_PACE) || !join(s, pace) || !granted(s, now_us))
+            continue;
+        DL_DELETE2(h->paced, s, pacing.prev, pacing.next);
+        DL_APPEND2(h->paced, s, pacing.prev, pacing.next);
+        unhold(s);
+    }
+}
+
+size_t pacer_ask(struct server *s, size_t room)
+{
+    uint64_t now_us = hub_now(s->hub);
+    struct pace *pace = pool_pace(&s->lease);
+    if (is_exempt(s, now_us) || !pace_limited(pace)) {
+        leave(s);
+        return room;
+    }
+    if (!join(s, pace))
+        return room;
+    if (!granted(s, now_us)) {
+        hold(s);
+        return 0;
+    }
+    return room < s->pacing.granted_bytes ? room : s->pacing.granted_bytes;
+}
+
+void pacer_read(struct server *s, size_t bytes_n)
+{
+    struct server_pacing *p = &s->pacing;
+    if (!p->pace)
+        return;
+    must(bytes_n <= p->granted_bytes);
+    p->granted_bytes -= (uint32_t)bytes_n;
+}
+
+void pacer_end(struct server *s)
+{
+    leave(s);
+    s->pacing.freed = false;
+}
+
+void pacer_free(struct server *s)
+{
+    leave(s);
+    s->pacing.freed = true;
+}
