@@ -5,6 +5,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "pool/cull.h"
 #include "proxy/gates.h"
 #include "proxy/listen.h"
 #include "proxy/log.h"
@@ -250,13 +251,16 @@ struct breaker_order {
     enum command_verb verb;
     uint8_t class_i;
     uint64_t now_us;
+    uint32_t culled_n;
 };
 
 static bool tell_breaker(struct upstream *u, void *arg)
 {
-    const struct breaker_order *o = arg;
+    struct breaker_order *o = arg;
     if (o->verb == COMMAND_TRIP)
         upstream_trip(u, o->class_i, o->now_us);
+    else if (o->verb == COMMAND_CANCEL)
+        o->culled_n += cull_all(u, o->class_i);
     else if (o->verb == COMMAND_RELEASE)
         upstream_release(u, o->now_us);
     else
@@ -268,7 +272,7 @@ static bool tell_breakers(struct control *k, const struct command *cmd, struct e
 {
     const struct class_table *classes = k->hub->config->classes;
     struct breaker_order o = {.verb = cmd->verb, .now_us = control_now(k)};
-    if (cmd->verb == COMMAND_TRIP) {
+    if (cmd->verb == COMMAND_TRIP || cmd->verb == COMMAND_CANCEL) {
         int class_i = class_find(classes, cmd->name);
         if (class_i < 0)
             return err_set(err, "08P01", "no such class: %s", cmd->name);
@@ -278,6 +282,8 @@ static bool tell_breakers(struct control *k, const struct command *cmd, struct e
     }
     log_info("%s%s%s command issued", command_tag(cmd->verb), *cmd->name ? " " : "", cmd->name);
     registry_each_upstream(k->proxy->registry, tell_breaker, &o);
+    if (cmd->verb == COMMAND_CANCEL)
+        log_info("CANCEL %s: %u statements", cmd->name, o.culled_n);
     return true;
 }
 
@@ -359,6 +365,7 @@ static bool run_now(struct control *k, const struct command *cmd, struct err *er
     case COMMAND_SHUTDOWN:
         return shut_down(k, cmd->name, err);
     case COMMAND_TRIP:
+    case COMMAND_CANCEL:
     case COMMAND_RELEASE:
     case COMMAND_RESET_BASELINE:
         return tell_breakers(k, cmd, err);

@@ -3,7 +3,7 @@
  *   SHOW what; SELECT what; SET key = value; SET key TO 'value'; SET BREAKER class
  * off|observe|enforce; PAUSE [db]; RESUME [db]; DISABLE db; ENABLE db; RECONNECT [db]; KILL [db];
  * KILL_CLIENT id; WAIT_CLOSE [db]; SUSPEND; RELOAD; SHUTDOWN [WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS];
- *   TRIP class; RELEASE; RESET BASELINE
+ *   TRIP class; RELEASE; CANCEL class; RESET BASELINE
  *
  * Words are bare, 'quoted' or "quoted", a quote doubled stands for itself; letter case of commands
  * does not matter; `--` and slash-star comments are blanks. Limits are PgBouncer's. */
@@ -30,6 +30,7 @@
     X(SHUTDOWN, "shutdown", "SHUTDOWN", 0, 1, false)                                               \
     X(TRIP, "trip", "TRIP", 1, 1, false)                                                           \
     X(RELEASE, "release", "RELEASE", 0, 0, false)                                                  \
+    X(CANCEL, "cancel", "CANCEL", 1, 1, false)                                                     \
     X(RESET_BASELINE, "reset baseline", "RESET", 0, 0, false)
 enum command_verb {
 #define X(verb, word, tag, least, most, anybody) COMMAND_##verb,

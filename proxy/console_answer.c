@@ -15,6 +15,7 @@ static const char help[] = "\n\tSHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS
                            "\n\tSET key = arg"
                            "\n\tSET BREAKER class off|observe|enforce"
                            "\n\tTRIP class"
+                           "\n\tCANCEL class"
                            "\n\tRELEASE"
                            "\n\tRESET BASELINE"
                            "\n\tRELOAD"

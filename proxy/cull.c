@@ -7,7 +7,7 @@
 
 enum { TERMINATE_US = 10 * US_PER_S }; /* from our cancel, where it has no effect */
 
-static const char *name_of(enum pool_cull why)
+const char *cull_name(enum pool_cull why)
 {
     switch (why) {
     case POOL_CULL_NOT:
@@ -34,14 +34,8 @@ static void cull(struct server *s, uint64_t now_us)
     count_add(&h->classes[c->waiter.class_i].cancelled[why], 1);
     log_info("C-%#llx: %s/%s statement cancelled class=%s why=%s age=%.1fs server=S-%#llx",
              (unsigned long long)c->id, c->route->database, c->route->user,
-             h->config->classes->at[c->waiter.class_i].name, name_of(s->culled),
+             h->config->classes->at[c->waiter.class_i].name, cull_name(s->culled),
              (double)us_since(c->stmt_started_us, now_us) / US_PER_S, (unsigned long long)s->id);
-    if (s->stall_started_us && !net_stuck(&c->net)) { /* held back: it would not hear us */
-        s->stalled_us += now_us - s->stall_started_us;
-        s->stall_started_us = 0;
-    }
-    if (!net_stuck(&c->net))
-        net_read_wanted(&s->net, true);
     cancel_cull(s);
 }
 

@@ -12,6 +12,7 @@
 #include "proxy/client.h"
 #include "proxy/server.h"
 
+const char *cull_name(enum pool_cull why);
 /* The sweep's look at a server with a client. The client may have ended afterwards. */
 void cull_look(struct server *s, uint64_t now_us);
 /* A statement ends, or another one begins: what was decided about it has no meaning any more. */

@@ -4,9 +4,11 @@
 #include <string.h>
 
 #include "proxy/control.h"
+#include "proxy/cull.h"
 #include "proxy/listen.h"
 #include "proxy/log.h"
 #include "proxy/prep.h"
+#include "proxy/refusal.h"
 #include "proxy/version.h"
 
 /* ---- the process ----------------------------------------------------------------------------- */
@@ -61,7 +63,7 @@ static bool put_process(struct buf *b, const struct rows_from *from)
 
 struct class_totals_row {
     const char *class;
-    uint64_t demoted, shed, cancelled;
+    uint64_t demoted, shed, orphans, terminated;
 };
 
 #define ROW struct class_totals_row
@@ -70,8 +72,10 @@ static const struct table_column class_totals_columns[] = {
     {COL(demoted, U64), .role = TABLE_COUNTER,
      .help = "Transactions that left the class for a lower one."},
     {COL(shed, U64), .role = TABLE_COUNTER, .help = "Transactions refused a server."},
-    {COL(cancelled, U64), .role = TABLE_COUNTER, .metric = "orphans_cancelled",
+    {COL(orphans, U64), .role = TABLE_COUNTER, .metric = "orphans_cancelled",
      .help = "Statements cancelled because their client had gone."},
+    {COL(terminated, U64), .role = TABLE_COUNTER,
+     .help = "Server connections closed because a cancel had no effect."},
 };
 static const struct table class_totals_table = {
     .name = "CLASS_TOTALS", .prefix = "class", TABLE_OF(class_totals_columns)};
@@ -88,11 +92,75 @@ static bool put_class_totals(struct buf *b, const struct rows_from *from)
             const struct hub *h = from->proxy->hubs[i];
             row->demoted += count_get(&h->classes[c].demoted);
             row->shed += count_get(&h->classes[c].shed);
-            row->cancelled += count_get(&h->classes[c].orphans);
+            row->orphans += count_get(&h->classes[c].orphans);
+            row->terminated += count_get(&h->classes[c].terminated);
         }
     }
     bool fits = table_put_metrics(b, &class_totals_table, &rows) && !rows.failed;
     rows_free(&rows);
+    return fits;
+}
+
+/* ---- per class and reason -------------------------------------------------------------------- */
+
+struct reason_row {
+    const char *class, *label;
+    uint64_t count;
+};
+
+#define ROW struct reason_row
+static const struct table_column cancelled_columns[] = {
+    {COL(class, TEXT), .role = TABLE_LABEL},
+    {.name = "reason",
+     .type = TABLE_TEXT,
+     .offset = offsetof(struct reason_row, label),
+     .role = TABLE_LABEL},
+    {COL(count, U64), .role = TABLE_COUNTER, .metric = "cancelled",
+     .help = "Statements that pgweir cancelled, by reason."},
+};
+static const struct table_column refused_columns[] = {
+    {COL(class, TEXT), .role = TABLE_LABEL},
+    {.name = "sqlstate",
+     .type = TABLE_TEXT,
+     .offset = offsetof(struct reason_row, label),
+     .role = TABLE_LABEL},
+    {COL(count, U64), .role = TABLE_COUNTER, .metric = "refused",
+     .help = "Refusals sent to clients, by SQLSTATE."},
+};
+static const struct table cancelled_table = {
+    .name = "CANCELLED", .prefix = "class", TABLE_OF(cancelled_columns)};
+static const struct table refused_table = {
+    .name = "REFUSED", .prefix = "class", TABLE_OF(refused_columns)};
+#undef ROW
+
+/* The sum over all loops. */
+static void put_reason(struct rows *rows, const struct rows_from *from, uint32_t c, bool refusal,
+                       uint32_t i)
+{
+    struct reason_row *row = rows_add(rows, refusal ? &refused_table : &cancelled_table);
+    row->class = from->proxy->hubs[0]->config->classes->at[c].name;
+    row->label = refusal ? refusal_code(i) : cull_name((enum pool_cull)i);
+    for (uint16_t w = 0; w < from->proxy->worker_n; w++) {
+        const struct hub *h = from->proxy->hubs[w];
+        row->count += count_get(refusal ? &h->classes[c].refused[i] : &h->classes[c].cancelled[i]);
+    }
+}
+
+static bool put_reasons(struct buf *b, const struct rows_from *from)
+{
+    const struct class_table *classes = from->proxy->hubs[0]->config->classes;
+    struct rows cancelled = {.at = NULL}, refused = {.at = NULL};
+    for (uint32_t c = 0; c < classes->class_n; c++) {
+        for (uint32_t i = POOL_CULL_NOT + 1; i < POOL_CULLS_N; i++)
+            put_reason(&cancelled, from, c, false, i);
+        for (uint32_t i = 0; i < REFUSAL_CODES_N; i++)
+            put_reason(&refused, from, c, true, i);
+    }
+    bool fits = table_put_metrics(b, &cancelled_table, &cancelled) &&
+                table_put_metrics(b, &refused_table, &refused) && !cancelled.failed &&
+                !refused.failed;
+    rows_free(&cancelled);
+    rows_free(&refused);
     return fits;
 }
 
@@ -161,7 +229,7 @@ static bool put_table(struct buf *b, const struct rows_from *from, const struct 
 
 bool metrics_put(struct buf *b, const struct rows_from *from)
 {
-    bool fits = put_process(b, from) && put_class_totals(b, from);
+    bool fits = put_process(b, from) && put_class_totals(b, from) && put_reasons(b, from);
     for (size_t i = 0; fits && i < rows_shows_n; i++)
         if (rows_shows[i].source == ROWS_HERE && rows_shows[i].table->prefix)
             fits = put_table(b, from, &rows_shows[i]);

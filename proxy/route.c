@@ -39,6 +39,7 @@ static void upstream_opts_of(const struct hub *h, struct upstream_opts *out)
     out->budget_n = limit_of(g->max_upstream_connections);
     out->instances_n = (uint32_t)g->instances;
     out->address_max_n = limit_of(g->max_address_connections);
+    out->can_cancel = true;
     if (g->max_server_logins > 0)
         out->connecting_n = (uint32_t)g->max_server_logins;
 }

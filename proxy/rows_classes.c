@@ -65,7 +65,7 @@ struct class_row {
     double rate; /* bytes per second it may read; NaN: any number */
     uint64_t oldest_wait_us;
     uint64_t granted, granted_at_once, left, refused, bytes, lease_us, wait_us, wait_us_max;
-    uint64_t demoted, shed, cancelled; /* over all upstreams */
+    uint64_t demoted, shed, cancelled, terminated, orphans; /* over all upstreams */
     uint64_t queue_limit, queue_deadline_us;
 };
 
@@ -108,6 +108,8 @@ static const struct table_column classes_columns[] = {
     {COL(demoted, U64)},
     {COL(shed, U64)},
     {COL(cancelled, U64)},
+    {COL(terminated, U64)},
+    {COL(orphans, U64)},
     {COL(queue_limit, U64)},
     {COL(queue_deadline_us, U64)},
 };
@@ -140,7 +142,10 @@ static void fill_class_loops(const struct rows_from *from, uint8_t class_i, stru
         const struct hub *h = from->proxy->hubs[i];
         row->demoted += count_get(&h->classes[class_i].demoted);
         row->shed += count_get(&h->classes[class_i].shed);
-        row->cancelled += count_get(&h->classes[class_i].orphans);
+        row->orphans += count_get(&h->classes[class_i].orphans);
+        row->terminated += count_get(&h->classes[class_i].terminated);
+        for (size_t why = 0; why < POOL_CULLS_N; why++)
+            row->cancelled += count_get(&h->classes[class_i].cancelled[why]);
     }
 }
 

@@ -53,6 +53,7 @@ static const struct {
     {"kill_client 0x1f", COMMAND_KILL_CLIENT, "0x1f", "", 0},
     {"SHUTDOWN wait_for_clients", COMMAND_SHUTDOWN, "wait_for_clients", "", 0},
     {"TRIP bulk", COMMAND_TRIP, "bulk", "", 0},
+    {"CANCEL bulk", COMMAND_CANCEL, "bulk", "", 0},
     {"reset baseline;", COMMAND_RESET_BASELINE, "", "", 0},
 };
 
