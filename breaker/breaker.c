@@ -1,4 +1,4 @@
-#include "breaker/breaker.h"
+#include "breaker/breaker_inside.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -8,7 +8,7 @@
 #define TO_FLOOR 0.02 /* share left to a class found guilty by a way that cannot be taken back */
 
 enum {
-    EFFECT_US = 150 * US_PER_MS,      /* from a cut or a pause to what it shows in latencies */
+    EFFECT_US = BREAKER_EFFECT_US,
     EFFECT_BACK_US = 100 * US_PER_MS, /* ... from giving back; cancels */
     JUDGE_ALL_US = 500 * US_PER_MS,   /* after so long older statements count again */
     BEFORE_US = 300 * US_PER_MS,      /* into a test: pressure that still stems from before it */
@@ -57,6 +57,12 @@ static struct breaker_transition *record(struct breaker *b, enum breaker_state t
     return t;
 }
 
+static struct breaker_transition *last_transition(struct breaker *b)
+{
+    must(b->transitions_n > 0);
+    return &b->transitions[(b->transitions_n - 1) % BREAKER_TRANSITIONS];
+}
+
 /* The one way to change state. */
 PRINTF_LIKE(4, 5)
 static void move(struct breaker *b, enum breaker_state to, int class_i, const char *fmt, ...)
@@ -75,22 +81,17 @@ static void move(struct breaker *b, enum breaker_state to, int class_i, const ch
 
 /* ---- classes ------------------------------------------------------------------------------- */
 
-static bool has_work(const struct breaker_class *c)
-{
-    return c->use.active_n > 0 || c->use.bytes_per_s > 0;
-}
-
 /* A candidate for a test or a cut. A class that is only observed is one only if no class we may act
  * on has work: pausing it would be pretence, and prove nothing while the protected ones wait. */
 static bool has_demand(const struct breaker *b, uint32_t class_i)
 {
     const struct breaker_class *c = &b->classes[class_i];
-    if (c->opts.mode == BREAKER_OFF || !has_work(c))
+    if (c->opts.mode == BREAKER_OFF || !breaker_has_work(c))
         return false;
     if (c->opts.mode == BREAKER_ENFORCE)
         return true;
     for (uint32_t i = 0; i < b->classes_n; i++)
-        if (b->classes[i].opts.mode == BREAKER_ENFORCE && has_work(&b->classes[i]))
+        if (b->classes[i].opts.mode == BREAKER_ENFORCE && breaker_has_work(&b->classes[i]))
             return false;
     return true;
 }
@@ -103,16 +104,10 @@ static uint32_t next_candidate(const struct breaker *b, uint32_t class_i)
     return class_i;
 }
 
-/* What it runs can be held back only before it starts. */
-static bool is_unpaced(const struct breaker_class *c)
-{
-    return !c->opts.paced && c->opts.mode == BREAKER_ENFORCE;
-}
-
 /* Running work that neither a hold nor a pace reaches. */
 static uint32_t unreachable_n(const struct breaker *b, const struct breaker_class *c)
 {
-    return b->opts.drain_unpaced && is_unpaced(c) ? c->use.active_n : c->use.nonstreaming_n;
+    return b->opts.drain_unpaced && breaker_is_unpaced(c) ? c->use.active_n : c->use.nonstreaming_n;
 }
 
 /* Of the classes held by this series of tests: what has to drain, as nothing else ends it. */
@@ -120,7 +115,7 @@ static uint32_t draining_n(const struct breaker *b)
 {
     uint32_t n = 0;
     for (uint32_t i = 0; i <= b->suspect_i && b->opts.drain_unpaced; i++)
-        if (is_unpaced(&b->classes[i]))
+        if (breaker_is_unpaced(&b->classes[i]))
             n += b->classes[i].use.active_n;
     return n;
 }
@@ -144,42 +139,11 @@ static uint32_t cancel(struct breaker *b, struct breaker_class *c, uint32_t n)
     return n;
 }
 
-static void note_use(struct breaker *b, const struct breaker_use *use)
-{
-    for (uint32_t i = 0; i < b->classes_n; i++) {
-        struct breaker_class *c = &b->classes[i];
-        c->use = use[i];
-        c->would.cancel_n = 0;
-        if (c->rested_us > 0 && (has_work(c) || c->use.queued_n > 0))
-            c->rested_us = b->now_us;
-    }
-}
-
-static void ask(struct breaker_class *c)
-{
-    const struct limit *l = &c->limit;
-    c->would.held = l->g == 0;
-    c->would.limited = l->g < 1;
-    c->would.limit_n = limit_statements(l, c->use.cap_n);
-    c->would.rate_bytes_per_s = limit_rate(l, (double)c->opts.trickle_bytes_per_s);
-    if (c->opts.mode == BREAKER_ENFORCE)
-        c->ask = c->would;
-    else
-        c->ask = (struct breaker_ask){.limit_n = c->use.cap_n, .rate_bytes_per_s = LIMIT_RATE_NONE};
-    if (!c->opts.cancelled)
-        c->ask.cancel_n = 0;
-}
-
-static bool eases_in(const struct breaker *b, const struct breaker_class *c)
-{
-    return b->opts.start_n > 0 && is_unpaced(c);
-}
-
 /* A limit that nobody feels: such a class gets no more, or it would come out of a rest all at once.
  */
 static bool content(const struct breaker *b, const struct breaker_class *c)
 {
-    return eases_in(b, c) && (c->use.queued_n == 0 || c->use.active_n < c->would.limit_n);
+    return breaker_eases_in(b, c) && (c->use.queued_n == 0 || c->use.active_n < c->would.limit_n);
 }
 
 static bool all_back(const struct breaker *b)
@@ -198,9 +162,9 @@ static void raise_one(const struct tick *t)
         return;
     for (uint32_t i = b->classes_n; i-- > 0;) {
         struct breaker_class *c = &t->b->classes[i];
-        if (c->limit.g >= 1 || content(b, c) || (b->pressure.learning && eases_in(b, c)))
+        if (c->limit.g >= 1 || content(b, c) || (b->pressure.learning && breaker_eases_in(b, c)))
             continue;
-        if (eases_in(b, c) && t->p >= b->opts.p_ease)
+        if (breaker_eases_in(b, c) && t->p >= b->opts.p_ease)
             return;
         limit_raise(&c->limit, &b->opts.limit,
                     &(struct limit_use){
@@ -232,6 +196,34 @@ static void ease_in(const struct tick *t, struct breaker_class *c)
         limit_forget_bad(&c->limit);
 }
 
+/* ---- verdicts -------------------------------------------------------------------------------- */
+
+/* Of all classes this series of tests has held so far. */
+static void judge_tested(struct breaker *b, enum breaker_verdict verdict)
+{
+    for (uint32_t i = 0; i <= b->suspect_i; i++)
+        if (b->classes[i].verdict == BREAKER_IS_TESTING ||
+            b->classes[i].verdict == BREAKER_IS_UNDECIDED)
+            b->classes[i].verdict = verdict;
+    b->verdicts_n[verdict]++;
+}
+
+/* Of the one on probation. */
+static void judge_suspect(struct breaker *b, enum breaker_verdict verdict)
+{
+    b->classes[b->suspect_i].verdict = verdict;
+    b->verdicts_n[verdict]++;
+}
+
+/* A trial that was broken off says nothing. */
+static void unjudge(struct breaker *b)
+{
+    for (uint32_t i = 0; i < b->classes_n; i++)
+        if (b->classes[i].verdict == BREAKER_IS_TESTING ||
+            b->classes[i].verdict == BREAKER_IS_SUSPECT)
+            b->classes[i].verdict = BREAKER_IS_NONE;
+}
+
 /* ---- closed, exonerated -------------------------------------------------------------------- */
 
 static void begin_test(const struct tick *t, uint32_t class_i)
@@ -239,10 +231,12 @@ static void begin_test(const struct tick *t, uint32_t class_i)
     struct breaker *b = t->b;
     struct breaker_class *c = &b->classes[class_i];
     b->suspect_i = class_i;
+    c->verdict = BREAKER_IS_TESTING;
     limit_pause(&c->limit);
     estimator_intervene(t->e, b->now_us, EFFECT_US);
     move(b, BREAKER_TEST, (int)class_i, "P=%.2f: holding %s to see whether it helps", t->p,
          c->opts.name);
+    estimator_slowest(t->e, last_transition(b)->slowest);
 }
 
 static void trip(const struct tick *t)
@@ -265,7 +259,9 @@ static void tick_closed(const struct tick *t)
 {
     struct breaker *b = t->b;
     enum breaker_state was = b->state;
-    for (uint32_t i = 0; i < b->classes_n; i++)
+    /* What flows in a clean probe, and in the second after it, is not what would flow. */
+    bool flows = b->clean_since_us == 0 && b->now_us >= b->clean_flows_us;
+    for (uint32_t i = 0; i < b->classes_n && flows; i++)
         limit_note_rate(&b->classes[i].limit, (double)b->classes[i].use.bytes_per_s,
                         (double)b->classes[i].opts.trickle_bytes_per_s);
     if (was == BREAKER_EXONERATED && t->p < b->opts.p_low && t->in_us > EXONERATED_CALM_US) {
@@ -273,7 +269,7 @@ static void tick_closed(const struct tick *t)
         b->no_test_until_us = b->now_us + EXONERATED_CALM_US;
     }
     for (uint32_t i = 0; i < b->classes_n && b->state == BREAKER_CLOSED; i++)
-        if (eases_in(b, &b->classes[i]))
+        if (breaker_eases_in(b, &b->classes[i]))
             ease_in(t, &b->classes[i]);
     bool worse = t->p >= 2 * b->p_exonerated;
     bool wait = b->now_us < b->no_test_until_us;
@@ -317,15 +313,20 @@ static void test_passed(const struct tick *t)
         estimator_resume(t->e);
         b->exonerated_in_row_n = 0;
         b->confirmed_n++;
+        judge_tested(b, BREAKER_IS_CULPRIT);
         b->high_ticks_n = 0;
         move(b, BREAKER_THROTTLED, (int)b->suspect_i, "%s is the cause (%s): P %.2f->%.2f",
              c->opts.name, b->test_cancelled_n > 0 ? "cancelled" : "drained", b->p_before, t->p);
         return;
     }
     limit_give_back(&c->limit, 0.5, 0);
-    for (uint32_t i = 0; i < b->suspect_i; i++)
-        if (b->classes[i].limit.g == 0)
-            b->classes[i].limit.g = b->classes[i].limit.floor;
+    c->verdict = BREAKER_IS_SUSPECT;
+    for (uint32_t i = 0; i < b->suspect_i; i++) {
+        if (b->classes[i].limit.g > 0)
+            continue;
+        b->classes[i].limit.g = b->classes[i].limit.floor;
+        b->classes[i].verdict = BREAKER_IS_UNDECIDED;
+    }
     estimator_intervene(t->e, b->now_us, EFFECT_BACK_US);
     b->high_ticks_n = 0;
     move(b, BREAKER_PROBATION, (int)b->suspect_i,
@@ -349,6 +350,24 @@ static void cancel_round(const struct tick *t, uint32_t all_n)
     estimator_intervene(t->e, b->now_us, EFFECT_BACK_US);
 }
 
+/* "; slowest: 00ab..ef 7.4x, ..." or nothing. */
+static const char *name_slowest(const struct estimator_slow *slowest, char *buf, size_t buf_bytes)
+{
+    size_t n = 0;
+    buf[0] = '\0';
+    for (size_t i = 0; i < ESTIMATOR_SLOWEST && slowest[i].fingerprint != 0; i++) {
+        int more_n =
+            snprintf(buf + n, buf_bytes - n, "%s%016llx %.1fx", i == 0 ? "; slowest: " : ", ",
+                     (unsigned long long)slowest[i].fingerprint, slowest[i].slowdown);
+        if (more_n < 0 || n + (size_t)more_n >= buf_bytes) {
+            buf[n] = '\0'; /* a whole one or none */
+            break;
+        }
+        n += (size_t)more_n;
+    }
+    return buf;
+}
+
 static void exonerate(const struct tick *t)
 {
     struct breaker *b = t->b;
@@ -358,8 +377,13 @@ static void exonerate(const struct tick *t)
     b->p_exonerated = t->p;
     b->no_test_until_us = b->now_us + (b->opts.exonerated_us << (b->exonerated_in_row_n - 1));
     estimator_resume(t->e);
-    move(b, BREAKER_EXONERATED, -1, "latency is not caused by sheddable classes: P %.2f->%.2f",
-         b->p_before, t->p);
+    judge_tested(b, BREAKER_IS_EXONERATED);
+    struct estimator_slow slowest[ESTIMATOR_SLOWEST];
+    char names[BREAKER_WHY_BYTES / 2];
+    estimator_slowest(t->e, slowest);
+    move(b, BREAKER_EXONERATED, -1, "latency is not caused by sheddable classes: P %.2f->%.2f%s",
+         b->p_before, t->p, name_slowest(slowest, names, sizeof names));
+    memcpy(last_transition(b)->slowest, slowest, sizeof slowest);
 }
 
 /* All candidates are held and pressure is still there. */
@@ -373,6 +397,7 @@ static void test_exhausted(const struct tick *t)
     if (running_n > 0 || helped(t)) {
         b->undecided = !helped(t);
         b->drained_us = b->now_us;
+        judge_tested(b, b->undecided ? BREAKER_IS_UNDECIDED : BREAKER_IS_PARTIAL);
         give_back_held(b, 0, false);
         estimator_resume(t->e);
         move(b, BREAKER_THROTTLED, (int)b->suspect_i,
@@ -439,6 +464,7 @@ static void tick_probation(const struct tick *t)
         b->exonerated_in_row_n = 0;
         b->high_ticks_n = 0;
         b->confirmed_n++;
+        judge_suspect(b, BREAKER_IS_CULPRIT);
         estimator_intervene(t->e, b->now_us, EFFECT_US);
         move(b, BREAKER_THROTTLED, (int)b->suspect_i,
              "%s is the cause: back at half, P=%.2f; now %.1f %%", c->opts.name, t->p,
@@ -450,9 +476,11 @@ static void tick_probation(const struct tick *t)
     if (t->in_us <= o->probation_us)
         return;
     if (all_back(b)) {
+        judge_suspect(b, BREAKER_IS_FALSE_ALARM);
         move(b, BREAKER_CLOSED, (int)b->suspect_i, "false alarm: all of %s is back", c->opts.name);
     } else if (t->p < o->p_low && c->limit.g >= 0.85 * c->limit.g_trip) {
         limit_forget_bad(&c->limit);
+        judge_suspect(b, BREAKER_IS_FALSE_ALARM);
         move(b, BREAKER_THROTTLED, (int)b->suspect_i, "not confirmed: %s goes on rising",
              c->opts.name);
     }
@@ -473,6 +501,7 @@ static void cut_class(const struct tick *t, struct breaker_class *c)
     draw_jitter(b, &c->limit);
     limit_cut(&c->limit, &b->opts.limit, t->p);
     b->cuts_n++;
+    c->cuts_n++;
     struct breaker_transition *r = record(b, b->state, (int)(c - b->classes));
     snprintf(r->why, sizeof r->why, "P=%.2f: %s cut from %.1f to %.1f %%", t->p, c->opts.name,
              100 * c->limit.g_bad, 100 * c->limit.g);
@@ -540,6 +569,13 @@ static void cut_or_open(const struct tick *t)
     move(b, BREAKER_OPEN, -1, "P=%.2f with every sheddable class at its floor", t->p);
 }
 
+static void convict_late(struct breaker *b)
+{
+    b->undecided = false;
+    b->confirmed_n++;
+    judge_tested(b, BREAKER_IS_CULPRIT);
+}
+
 /* Throttled without a verdict: once what could not be held has drained, pressure that is still
  * there is not its work. */
 static bool decide_late(const struct tick *t)
@@ -548,8 +584,7 @@ static bool decide_late(const struct tick *t)
     if (!b->undecided)
         return false;
     if (t->p < b->opts.p_low) {
-        b->undecided = false;
-        b->confirmed_n++;
+        convict_late(b);
         return false;
     }
     for (uint32_t i = 0; i < b->classes_n; i++) {
@@ -560,8 +595,7 @@ static bool decide_late(const struct tick *t)
     if (b->now_us - b->drained_us < b->opts.test_us || t->p < b->opts.p_high)
         return false;
     if (helped(t)) {
-        b->undecided = false;
-        b->confirmed_n++;
+        convict_late(b);
         return false;
     }
     b->undecided = false;
@@ -603,6 +637,9 @@ static void tick_throttled(const struct tick *t)
     }
 }
 
+/* ---- clean probe ------------------------------------------------------------------------------
+ */
+
 /* ---- calls --------------------------------------------------------------------------------- */
 
 void breaker_init(struct breaker *b, const struct breaker_opts *opts,
@@ -619,8 +656,9 @@ void breaker_init(struct breaker *b, const struct breaker_opts *opts,
         struct breaker_class *c = &b->classes[i];
         c->opts = classes[i];
         limit_init(&c->limit, &opts->limit);
-        c->use.cap_n = eases_in(b, c) ? opts->start_n : UINT32_MAX; /* until the first tick */
-        ask(c);
+        c->use.cap_n =
+            breaker_eases_in(b, c) ? opts->start_n : UINT32_MAX; /* until the first tick */
+        breaker_ask(b, c);
     }
 }
 
@@ -632,6 +670,7 @@ static void close_by_hand(struct breaker *b, const char *why)
     b->all_back_since_us = 0;
     b->undecided = false;
     b->mistrial = false;
+    unjudge(b);
     if (b->state != BREAKER_CLOSED)
         move(b, BREAKER_CLOSED, -1, "%s", why);
 }
@@ -669,7 +708,7 @@ void breaker_tick(struct breaker *b, struct estimator *e, const struct pressure 
 {
     must(b->classes_n == 0 || use);
     set_now(b, now_us);
-    note_use(b, use);
+    breaker_note_use(b, use);
     b->pressure = *p;
     if (p->lagging) {
         b->high_ticks_n = 0;
@@ -686,9 +725,13 @@ void breaker_tick(struct breaker *b, struct estimator *e, const struct pressure 
             .in_us = b->now_us - b->since_us,
         });
     }
+    breaker_tick_clean(b, e);
     for (uint32_t i = 0; i < b->classes_n; i++) {
-        limit_age_floor(&b->classes[i].limit, &b->opts.limit, p->p, b->now_us);
-        ask(&b->classes[i]);
+        struct breaker_class *c = &b->classes[i];
+        limit_age_floor(&c->limit, &b->opts.limit, p->p, b->now_us);
+        breaker_ask(b, c);
+        c->held_us += c->would.held ? BREAKER_TICK_US : 0;
+        c->limited_us += c->would.limited ? BREAKER_TICK_US : 0;
     }
 }
 
@@ -696,10 +739,14 @@ enum estimator_calm breaker_calm(const struct breaker *b, const struct pressure 
 {
     if (b->state != BREAKER_CLOSED || p->lagging || p->p >= b->opts.p_low)
         return ESTIMATOR_DISTURBED;
+    bool busy = false;
     for (uint32_t i = 0; i < b->classes_n; i++)
-        if (has_work(&b->classes[i]) || b->classes[i].use.queued_n > 0)
-            return ESTIMATOR_BUSY;
-    return ESTIMATOR_CALM;
+        busy |= breaker_has_work(&b->classes[i]) || b->classes[i].use.queued_n > 0;
+    if (!busy)
+        return ESTIMATOR_CALM;
+    if (b->opts.clean_us == 0 || p->blind)
+        return breaker_in_clean_window(b) ? ESTIMATOR_CALM : ESTIMATOR_BUSY;
+    return breaker_in_clean_window(b) ? ESTIMATOR_CALM : ESTIMATOR_DISTURBED;
 }
 
 void breaker_set_class(struct breaker *b, uint32_t class_i, const struct breaker_class_opts *opts)
@@ -714,7 +761,7 @@ void breaker_set_class(struct breaker *b, uint32_t class_i, const struct breaker
     c->rested_us = 0;
     bool on_trial = b->state == BREAKER_TEST || b->state == BREAKER_PROBATION;
     b->mistrial |= on_trial && class_i <= b->suspect_i;
-    ask(c);
+    breaker_ask(b, c);
 }
 
 void breaker_trip(struct breaker *b, uint32_t class_i, uint64_t now_us)
@@ -728,8 +775,9 @@ void breaker_trip(struct breaker *b, uint32_t class_i, uint64_t now_us)
     l->bad_n = 1;
     l->g = l->floor;
     b->high_ticks_n = 0;
+    b->classes[class_i].verdict = BREAKER_IS_BY_HAND;
     move(b, BREAKER_THROTTLED, (int)class_i, "%s tripped by hand", b->classes[class_i].opts.name);
-    ask(&b->classes[class_i]);
+    breaker_ask(b, &b->classes[class_i]);
 }
 
 void breaker_release(struct breaker *b, struct estimator *e, uint64_t now_us)
@@ -738,5 +786,5 @@ void breaker_release(struct breaker *b, struct estimator *e, uint64_t now_us)
     close_by_hand(b, "released by hand");
     estimator_resume(e);
     for (uint32_t i = 0; i < b->classes_n; i++)
-        ask(&b->classes[i]);
+        breaker_ask(b, &b->classes[i]);
 }

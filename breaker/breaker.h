@@ -48,10 +48,28 @@ enum breaker_state {
 #undef X
 };
 
+/* What the last experiment said of a class. */
+#define BREAKER_VERDICTS(X)                                                                        \
+    X(NONE, "none") /* none yet, or it was broken off */                                           \
+    X(TESTING, "testing")                                                                          \
+    X(SUSPECT, "suspect") /* holding it helped; will it come back? */                              \
+    X(CULPRIT, "culprit")                                                                          \
+    X(PARTIAL, "partial")     /* holding it helped, and not enough */                              \
+    X(UNDECIDED, "undecided") /* held together with others, or its work outlasted the test */      \
+    X(EXONERATED, "exonerated")                                                                    \
+    X(FALSE_ALARM, "false_alarm") /* it came back, and nothing happened */                         \
+    X(BY_HAND, "by_hand")
+enum breaker_verdict {
+#define X(verdict, name) BREAKER_IS_##verdict,
+    BREAKER_VERDICTS(X)
+#undef X
+        BREAKER_VERDICTS_N
+};
+
 enum {
     BREAKER_TRANSITIONS = 16, /* kept for SHOW and for the log; a tick makes at most a few */
     BREAKER_NAME_BYTES = 64,
-    BREAKER_WHY_BYTES = 96,
+    BREAKER_WHY_BYTES = 192,
 };
 
 struct breaker_opts {
@@ -90,6 +108,11 @@ struct breaker_opts {
      * At p_low it would be let in until they are twice as slow, and hold them there for as long as
      * its statements last. */
     double p_ease;
+    /* The clean probe, for sheddable work that never pauses: every clean_us of calm all classes we
+     * may act on are held for clean_hold_us, and norms are learnt from what is dispatched in that
+     * window alone. Until enough has been learnt so, the windows come every clean_eager_us, and the
+     * way without them stays open. 0: off. */
+    uint64_t clean_us, clean_hold_us, clean_eager_us;
 };
 void breaker_opts_defaults(struct breaker_opts *opts);
 MUST_USE bool breaker_opts_check(const struct breaker_opts *opts, struct err *err);
@@ -100,6 +123,7 @@ struct breaker_class_opts {
     bool paced;                   /* the caller obeys ask.rate_bytes_per_s on running streams */
     bool cancelled;               /* the caller obeys ask.cancel_n */
     uint64_t trickle_bytes_per_s; /* guaranteed even at the floor */
+    uint64_t deadline_us;         /* who waits longer is refused; 0: nobody is */
 };
 
 /* A class's load as the caller sees it at this tick. */
@@ -109,6 +133,7 @@ struct breaker_use {
     uint32_t queued_n;
     uint32_t cap_n; /* the class's own cap now: what g = 1 means */
     uint64_t bytes_per_s;
+    uint64_t granted_n; /* leases so far, a total */
 };
 
 /* What the caller has to do about a class until the next tick. */
@@ -126,8 +151,15 @@ struct breaker_class {
     struct breaker_use use;   /* of the last tick */
     struct breaker_ask ask;   /* to be obeyed; unlimited unless the mode is ENFORCE */
     struct breaker_ask would; /* the same, whatever the mode */
-    uint64_t asked_cancels_n;
-    uint64_t rested_us; /* easing in: last tick with work, or last halving; 0: not begun */
+    enum breaker_verdict verdict;
+    /* totals: what is asked, and in observe mode what would be */
+    uint64_t asked_cancels_n, cuts_n;
+    uint64_t held_us, limited_us; /* time paused; time with any limit */
+    /* ... and what only enforcing would do: leases that would have waited, and those that would
+     * have been refused, because the limit had been full for longer than their deadline */
+    uint64_t would_wait_n, would_refuse_n;
+    uint64_t full_since_us; /* observed: more runs than would be let in, since; 0: not so */
+    uint64_t rested_us;     /* easing in: last tick with work, or last halving; 0: not begun */
 };
 
 /* One line of the log with all that led to it; from == to is a cut. */
@@ -138,6 +170,7 @@ struct breaker_transition {
     struct pressure pressure;
     double p_before, p_smooth;
     uint32_t high_ticks_n;
+    struct estimator_slow slowest[ESTIMATOR_SLOWEST]; /* of a trip, and of an exoneration */
     uint32_t classes_n;
     struct {
         double g, g_bad;
@@ -170,10 +203,14 @@ struct breaker {
     bool test_drained;         /* this series of tests met running work that no pause could reach */
     bool undecided;            /* throttled without a verdict: such work outlasted our patience */
     uint64_t drained_us;       /* undecided: last tick at which such work ran */
+    uint64_t clean_since_us;   /* of the clean probe that runs; 0: none */
+    uint64_t clean_due_us;
+    uint64_t clean_flows_us; /* until then byte rates are those of the probe */
     bool mistrial; /* the mode of a class on trial was changed: close with the next tick */
     uint64_t random;
     /* totals for metrics */
-    uint64_t tests_n, confirmed_n, exonerated_n, cuts_n, cancels_n;
+    uint64_t tests_n, confirmed_n, exonerated_n, cuts_n, cancels_n, cleans_n;
+    uint64_t verdicts_n[BREAKER_VERDICTS_N];
     uint32_t transitions_n; /* free-running; slot = n % BREAKER_TRANSITIONS */
     struct breaker_transition transitions[BREAKER_TRANSITIONS];
 };
@@ -197,6 +234,7 @@ void breaker_release(struct breaker *b, struct estimator *e, uint64_t now_us);
 
 const char *breaker_state_name(enum breaker_state state);
 const char *breaker_mode_name(enum breaker_mode mode);
+const char *breaker_verdict_name(enum breaker_verdict verdict);
 /* The state in words, for SHOW BREAKERS and for the detail of a refusal. Returns buf. */
 const char *breaker_explain(const struct breaker *b, uint32_t class_i, uint64_t now_us, char *buf,
                             size_t buf_bytes);

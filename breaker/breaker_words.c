@@ -14,6 +14,12 @@ static const char *const state_names[] = {
 #undef X
 };
 
+static const char *const verdict_names[] = {
+#define X(verdict, name) [BREAKER_IS_##verdict] = name,
+    BREAKER_VERDICTS(X)
+#undef X
+};
+
 void breaker_opts_defaults(struct breaker_opts *opts)
 {
     *opts = (struct breaker_opts){
@@ -41,6 +47,8 @@ void breaker_opts_defaults(struct breaker_opts *opts)
         .start_n = 1,
         .start_rest_us = 10ull * US_PER_S,
         .p_ease = 0.4,
+        .clean_hold_us = 500ull * US_PER_MS,
+        .clean_eager_us = 10ull * US_PER_S,
     };
     limit_opts_defaults(&opts->limit);
 }
@@ -59,6 +67,8 @@ bool breaker_opts_check(const struct breaker_opts *o, struct err *err)
         return err_set(err, "22023", "a trip needs at least one tick");
     if (!(o->test_us_min <= o->test_us && o->test_us <= o->test_us_max))
         return err_set(err, "22023", "times of a test must rise");
+    if (o->clean_us > 0 && (o->clean_us < 4 * o->clean_hold_us || o->clean_eager_us == 0))
+        return err_set(err, "22023", "a clean probe must leave most of the time to those it holds");
     return true;
 }
 
@@ -66,6 +76,12 @@ const char *breaker_state_name(enum breaker_state state)
 {
     must(state < COUNT_OF(state_names));
     return state_names[state];
+}
+
+const char *breaker_verdict_name(enum breaker_verdict verdict)
+{
+    must(verdict < COUNT_OF(verdict_names));
+    return verdict_names[verdict];
 }
 
 const char *breaker_mode_name(enum breaker_mode mode)

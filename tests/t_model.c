@@ -150,7 +150,11 @@ static void read_use(struct play *play, const char *line)
     unsigned long bytes;
     assert_int_equal(
         sscanf(line, "U %u %u %u %u %u %lu", &i, &active, &nonstreaming, &queued, &cap, &bytes), 6);
-    play->use[i] = (struct breaker_use){active, nonstreaming, queued, cap, bytes};
+    play->use[i] = (struct breaker_use){.active_n = active,
+                                        .nonstreaming_n = nonstreaming,
+                                        .queued_n = queued,
+                                        .cap_n = cap,
+                                        .bytes_per_s = bytes};
 }
 
 static void tick(struct play *play, const char *line)
