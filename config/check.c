@@ -102,6 +102,17 @@ static bool check_classes(struct checker *c)
            report_error(c->report, (struct report_place){0}, "classes: %s", err.text);
 }
 
+static bool check_hosts(struct checker *c)
+{
+    bool ok = true;
+    for (const struct config_database *db = c->cfg->databases; db; db = db->hh.next)
+        if (db->hosts_n > CONFIG_HOSTS_MAX && config_is_steered(c->cfg, db))
+            ok = report_error(c->report, (struct report_place){0},
+                              "database \"%s\" has more than %d hosts to be told apart", db->name,
+                              (int)CONFIG_HOSTS_MAX);
+    return ok;
+}
+
 /* ---- warnings ------------------------------------------------------------------------------- */
 
 static void warn_databases(struct checker *c)
@@ -207,6 +218,7 @@ bool check_snapshot(const struct config *cfg, struct config_report *report)
     ok = check_listening(&c) && ok;
     ok = check_console(&c) && ok;
     ok = check_classes(&c) && ok;
+    ok = ok && check_hosts(&c);
     warn_databases(&c);
     warn_routes(&c);
     warn_passwords(&c);

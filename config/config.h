@@ -24,6 +24,7 @@ struct config_own;  /* the part that is config's own business */
 
 enum {
     CONFIG_UNSET = -1,         /* an int of a database or user that leaves it to the next scope */
+    CONFIG_HOSTS_MAX = 32,       /* of a database whose hosts are told apart */
     CONFIG_DB_NAME_MAX = 63,   /* bytes; NAMEDATALEN - 1 */
     CONFIG_USER_NAME_MAX = 127 /* bytes */
 };
@@ -141,9 +142,9 @@ struct config_database {
     const char *host;         /* as written, for SHOW; NULL: Unix socket in unix_socket_dir */
     const char *const *hosts; /* the same taken apart: names, addresses, /dir, @abstract */
     size_t hosts_n;
-    const char *port_list;    /* as written */
-    const int *ports;         /* one for each host; one where there is no host */
-    int port;                 /* the first */
+    const char *port_list; /* as written */
+    const int *ports;      /* one for each host; one where there is no host */
+    int port;              /* the first */
     enum target_attrs target_session_attrs;
     const char *user, *password; /* user: forced for all clients */
     const char *auth_user, *auth_query, *auth_dbname, *connect_query;

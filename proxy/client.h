@@ -100,6 +100,11 @@ struct client {
     uint64_t id, connected_us, request_us, tx_started_us, stmt_started_us, idle_since_us;
     uint64_t stmt_fingerprint;
     bool notified; /* it has been told that it waits */
+    uint32_t placed_n; /* proxy->standing_n when its host was chosen; 0: look again */
+    bool steered;      /* its route leads to one of several hosts */
+    bool strays;       /* waits for a host to be what it wants: in no queue */
+    bool rerouted;     /* it has changed queues: its class's deadline began with the first one */
+    bool hostless;     /* its refusal: no host was what it wants */
     struct pool_addr *addr;
     struct census_entry *of_database, *of_user; /* where it is counted */
     struct listen_peer peer;

@@ -8,6 +8,7 @@
 #include "proxy/log.h"
 #include "proxy/server_login.h"
 #include "proxy/session.h"
+#include "proxy/steer.h"
 
 struct server *grant_server_of(struct pool_server *lease)
 {
@@ -129,6 +130,9 @@ static void login_done(struct server *s)
 {
     struct hub *h = s->hub;
     struct pool_actions actions;
+    bool read_only;
+    enum upstream_role role = server_login_role(s, &read_only);
+    steer_note_role(h, s->route, role, read_only); /* whoever is granted it looks at it */
     server_login_end(s);
     server_goto(s, SERVER_IDLE);
     if (h->config->globals.log_connections)

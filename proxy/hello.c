@@ -20,6 +20,7 @@
 #include "proxy/log.h"
 #include "proxy/session.h"
 #include "proxy/sock.h"
+#include "proxy/steer.h"
 #include "proxy/tls.h"
 #include "proxy/vars.h"
 
@@ -144,7 +145,11 @@ static void join_route(struct client *c)
     }
     if (!counted(c, db))
         return;
-    c->route = route_join(c->hub, db, l->database, l->user, l->replication, &err);
+    struct route_key key = {.database = l->database,
+                            .user = l->user,
+                            .replication = l->replication,
+                            .host_i = steer_first(c->hub, db)};
+    c->route = route_join(c->hub, db, &key, &err);
     if (!c->route) {
         session_tell(c, true, &err);
         session_end(c, END_REFUSED);

@@ -5,6 +5,7 @@
 
 #include "proxy/server_login.h"
 #include "proxy/session.h"
+#include "proxy/steer.h"
 
 struct order {
     struct letter letter;
@@ -32,6 +33,7 @@ static void take_setup(struct hub *h, const struct session_setup *setup)
     h->client_tls = setup->client_tls;
     h->server_tls = setup->server_tls;
     h->config_version++;
+    steer_changed(h->proxy); /* hosts, and what is wanted of them, may be others */
     drop_setup(&before);
 }
 

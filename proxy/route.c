@@ -39,15 +39,81 @@ static void upstream_opts_of(const struct hub *h, struct upstream_opts *out)
     out->budget_n = limit_of(g->max_upstream_connections);
     out->instances_n = (uint32_t)g->instances;
     out->address_max_n = limit_of(g->max_address_connections);
-    out->can_cancel = true;
+    out->can_pace = out->can_cancel = true;
     if (g->max_server_logins > 0)
         out->connecting_n = (uint32_t)g->max_server_logins;
 }
 
-static const char *host_of(const struct hub *h, const struct config_database *db)
+/* ---- hosts ------------------------------------------------------------------------------------
+ */
+
+/* All of them in one, where they are not told apart. */
+static const char *host_of(const struct config *cfg, const struct config_database *db)
 {
-    return db->host ? db->host : h->config->globals.unix_socket_dir;
+    return db->host ? db->host : cfg->globals.unix_socket_dir;
 }
+
+static uint32_t hosts_n(const struct config_database *db)
+{
+    size_t n = db->hosts_n ? db->hosts_n : 1;
+    return n > ROUTE_HOSTS_MAX ? ROUTE_HOSTS_MAX : (uint32_t)n;
+}
+
+static const char *host_at(const struct config *cfg, const struct config_database *db, uint32_t i)
+{
+    return db->hosts_n ? db->hosts[i] : host_of(cfg, db);
+}
+
+static struct upstream *upstream_at(struct hub *h, const struct config_database *db, uint32_t i,
+                                    struct err *err)
+{
+    struct upstream_opts opts;
+    upstream_opts_of(h, &opts);
+    if (!config_is_steered(h->config, db))
+        return upstream_get(h->proxy->registry, host_of(h->config, db), (uint16_t)db->port, &opts,
+                            err);
+    return upstream_get(h->proxy->registry, host_at(h->config, db, i), (uint16_t)db->ports[i],
+                        &opts, err);
+}
+
+bool route_hosts(struct hub *h, const struct config_database *db, const struct upstream *present,
+                 struct route_hosts *out, struct err *err)
+{
+    must(config_is_steered(h->config, db));
+    out->n = hosts_n(db);
+    out->present_i = TARGET_NONE;
+    for (uint32_t i = 0; i < out->n; i++) {
+        out->upstreams[i] = upstream_at(h, db, i, err);
+        if (!out->upstreams[i])
+            return false;
+        if (out->upstreams[i] == present && out->present_i < 0)
+            out->present_i = (int)i;
+        target_standing(out->upstreams[i], &out->at[i]);
+    }
+    return true;
+}
+
+struct target_want route_want(const struct config *cfg, const struct config_database *db,
+                              uint8_t class_i)
+{
+    const struct class_opts *class = &cfg->classes->at[class_i];
+    return (struct target_want){.attrs = db->target_session_attrs,
+                                .replica = class->route == CLASS_ROUTE_REPLICA && db->hosts_n > 1,
+                                .fallback = class->route_fallback == CLASS_FALLBACK_PRIMARY,
+                                .class_i = class_i};
+}
+
+int route_host_i(const struct config *cfg, const struct config_database *db,
+                 const struct upstream *u)
+{
+    for (uint32_t i = 0; i < hosts_n(db); i++)
+        if (!strcmp(host_at(cfg, db, i), upstream_host(u)) && db->ports[i] == upstream_port(u))
+            return (int)i;
+    return TARGET_NONE;
+}
+
+/* ---- routes ------------------------------------------------------------------------------------
+ */
 
 static struct route *make(struct hub *h, struct pool *p, const struct pool_key *key)
 {
@@ -81,20 +147,19 @@ static void destroy(struct route *r)
     free(r);
 }
 
-struct route *route_join(struct hub *h, const struct config_database *db, const char *database,
-                         const char *user, enum pool_replication replication, struct err *err)
+struct route *route_join(struct hub *h, const struct config_database *db,
+                         const struct route_key *wanted, struct err *err)
 {
-    struct upstream_opts upstream_opts;
     struct pool_opts pool_opts;
-    const char *login_as = db->user ? db->user : user;
-    upstream_opts_of(h, &upstream_opts);
+    const char *login_as = db->user ? db->user : wanted->user;
     pool_opts_of(h, db, login_as, &pool_opts);
-    struct upstream *u =
-        upstream_get(h->proxy->registry, host_of(h, db), (uint16_t)db->port, &upstream_opts, err);
+    struct upstream *u = upstream_at(h, db, wanted->host_i, err);
     if (!u)
         return NULL;
-    struct pool_key key = {
-        .database = database, .user = login_as, .upstream = u, .replication = replication};
+    struct pool_key key = {.database = wanted->database,
+                           .user = login_as,
+                           .upstream = u,
+                           .replication = wanted->replication};
     struct pool *p = pool_get(h->proxy->registry, &key, &pool_opts, err);
     if (!p)
         return NULL;
@@ -163,11 +228,12 @@ static bool same(const char *a, const char *b)
 /* What a server was logged in with: other values make servers of the former ones dirty. */
 static bool same_target(const struct config_database *a, const struct config_database *b)
 {
-    return same(a->dbname, b->dbname) && same(a->host, b->host) && a->port == b->port &&
-           same(a->user, b->user) && same(a->password, b->password) &&
-           same(a->connect_query, b->connect_query) && same(a->auth_user, b->auth_user) &&
-           same(a->client_encoding, b->client_encoding) && same(a->datestyle, b->datestyle) &&
-           same(a->timezone, b->timezone) && same(a->application_name, b->application_name) &&
+    return same(a->dbname, b->dbname) && same(a->host, b->host) &&
+           same(a->port_list, b->port_list) && same(a->user, b->user) &&
+           same(a->password, b->password) && same(a->connect_query, b->connect_query) &&
+           same(a->auth_user, b->auth_user) && same(a->client_encoding, b->client_encoding) &&
+           same(a->datestyle, b->datestyle) && same(a->timezone, b->timezone) &&
+           same(a->application_name, b->application_name) &&
            a->load_balance_hosts == b->load_balance_hosts;
 }
 
@@ -180,6 +246,17 @@ static bool same_server_tls(const struct config_globals *a, const struct config_
            same(a->server_tls_protocols, b->server_tls_protocols) &&
            same(a->server_tls_ciphers, b->server_tls_ciphers) &&
            same(a->server_tls13_ciphers, b->server_tls13_ciphers);
+}
+
+/* Nobody will come here any more: its host is not one of the database's, or all are one now. */
+static bool is_left(const struct route *r, const struct config *cfg, const struct config *before,
+                    const struct config_database *db)
+{
+    const struct config_database *was = config_database(before, r->database);
+    const struct upstream *u = pool_upstream(r->pool);
+    if (config_is_steered(cfg, db))
+        return route_host_i(cfg, db, u) < 0;
+    return was && config_is_steered(before, was) && strcmp(host_of(cfg, db), upstream_host(u)) != 0;
 }
 
 enum route_change route_reconfigure(struct route *r, struct hub *h, const struct config *before,
@@ -196,6 +273,10 @@ enum route_change route_reconfigure(struct route *r, struct hub *h, const struct
     upstream_opts_of(h, &upstream_opts);
     upstream_set_opts(pool_upstream(r->pool), &upstream_opts);
     pool_opts_of(h, db, r->user, &pool_opts);
+    if (is_left(r, h->config, before, db)) {
+        pool_opts.min_n = 0;
+        pool_opts.min_always = false;
+    }
     pool_set_opts(r->pool, &pool_opts, now_us, actions);
     bool kept =
         was && same_target(db, was) && same_server_tls(&h->config->globals, &before->globals);

@@ -2,13 +2,18 @@
  *
  * The pool's owner_data. Made at the first login, freed when the pool is reaped. Each loop has its
  * own cell in it: counters, and the settings that hold here, computed anew when the loop's
- * configuration has changed, so that the data path compares one number and follows no pointer. */
+ * configuration has changed, so that the data path compares one number and follows no pointer.
+ *
+ * A route leads to one upstream. Where the hosts of a database line are upstreams each of their own
+ * (it is steered: config_is_steered()), there is a route to each that is in use, and clients change
+ * routes between two transactions: steer.c. */
 #ifndef PROXY_ROUTE_H
 #define PROXY_ROUTE_H
 
 #include <pthread.h>
 
 #include "pool/pool.h"
+#include "pool/target.h"
 #include "proxy/buf.h"
 #include "proxy/hub.h"
 #include "proxy/scram.h"
@@ -59,14 +64,40 @@ struct route {
     struct route_cell cells[];
 };
 
-/* Finds or makes the route for a login; the pool is held until route_leave(). The database line
+enum { ROUTE_HOSTS_MAX = CONFIG_HOSTS_MAX };
+
+struct route_key {
+    const char *database, *user; /* as the client called them */
+    enum pool_replication replication;
+    uint32_t host_i; /* of the line's hosts, where it is steered */
+};
+/* Finds or makes the route for a client; the pool is held until route_leave(). The database line
  * must be of h's configuration. NULL with err. */
-struct route *route_join(struct hub *h, const struct config_database *db, const char *database,
-                         const char *user, enum pool_replication replication, struct err *err);
+struct route *route_join(struct hub *h, const struct config_database *db,
+                         const struct route_key *key, struct err *err);
 void route_leave(struct route **r);
 struct route *route_of(struct pool *p);
 /* For registry_reap() and the end of the process. */
 void route_free(struct pool *p);
+
+/* The hosts of a steered line, as upstreams. */
+struct route_hosts {
+    uint32_t n;
+    int present_i; /* the one asked for, or TARGET_NONE */
+    struct upstream *upstreams[ROUTE_HOSTS_MAX];
+    struct target_host at[ROUTE_HOSTS_MAX]; /* what is known of each */
+};
+/* present may be NULL. False with err: an upstream could not be made. */
+MUST_USE bool route_hosts(struct hub *h, const struct config_database *db,
+                          const struct upstream *present, struct route_hosts *out,
+                          struct err *err);
+/* What clients of this class want of the hosts of this line. */
+struct target_want route_want(const struct config *cfg, const struct config_database *db,
+                              uint8_t class_i);
+/* Which host of a line an upstream is; TARGET_NONE: none of them. */
+int route_host_i(const struct config *cfg, const struct config_database *db,
+                 const struct upstream *u);
+
 /* What a loop's configuration says for this route. */
 const struct route_cell *route_cell(struct route *r, struct hub *h);
 static inline struct route_cell *route_counters(struct route *r, struct hub *h)

@@ -81,6 +81,10 @@ void rows_fill_upstreams(const struct rows_from *from, struct rows *out);
 void rows_fill_ends(const struct rows_from *from, struct rows *out);
 void rows_fill_refusals(const struct rows_from *from, struct rows *out);
 
+extern const struct table rows_hosts_table, rows_reroutes_table;
+void rows_fill_hosts(const struct rows_from *from, struct rows *out);
+void rows_fill_reroutes(const struct rows_from *from, struct rows *out);
+
 extern const struct table rows_lists_table, rows_peers_table, rows_sockets_table;
 void rows_fill_lists(const struct rows_from *from, struct rows *out);
 

@@ -32,7 +32,13 @@ struct server_login {
     struct dns_ask *ask; /* a question that is out */
     net_callback on_event;
     const char *host;
+    int port;
+    int host_i; /* the one host it is for, where its database's are told apart; or TARGET_NONE */
     uint32_t hosts_tried_n;
+    struct server_scout *scout; /* it is only to look; NULL: it is to serve */
+    bool scout_asked;
+    enum upstream_role role; /* as told by parameters */
+    bool read_only;
     uint32_t addrs_n, address_i;
     struct dns_addr addrs[DNS_ADDRS_MAX];
     bool is_unix, greeted;
@@ -59,15 +65,23 @@ static bool is_path(const char *host)
     return host[0] == '/' || host[0] == '@';
 }
 
-static const char *next_host(struct server *s)
+static uint32_t hosts_n(const struct server_login *l)
+{
+    return l->db->hosts_n && l->host_i == TARGET_NONE ? (uint32_t)l->db->hosts_n : 1;
+}
+
+static void next_host(struct server *s)
 {
     struct server_login *l = s->login;
-    if (!l->db->hosts_n)
-        return l->config->globals.unix_socket_dir;
-    uint32_t i = atomic_fetch_add_explicit(&s->route->host_next, 1, memory_order_relaxed);
-    if (l->db->load_balance_hosts == LOAD_BALANCE_DISABLE)
+    uint32_t i = 0;
+    if (l->host_i != TARGET_NONE)
+        i = (uint32_t)l->host_i;
+    else if (l->db->load_balance_hosts == LOAD_BALANCE_DISABLE)
         i = l->hosts_tried_n;
-    return l->db->hosts[i % l->db->hosts_n];
+    else
+        i = atomic_fetch_add_explicit(&s->route->host_next, 1, memory_order_relaxed) % hosts_n(l);
+    l->host = l->db->hosts_n ? l->db->hosts[i] : l->config->globals.unix_socket_dir;
+    l->port = l->db->ports[i];
 }
 
 static void take_answer(struct server_login *l, const struct dns_ask *ask)
@@ -91,13 +105,13 @@ static void answered(struct worker *w, struct dns_ask *ask)
 static bool resolve(struct server *s)
 {
     struct server_login *l = s->login;
-    if (l->hosts_tried_n >= (l->db->hosts_n ? l->db->hosts_n : 1))
+    if (l->hosts_tried_n >= hosts_n(l))
         return false;
-    l->host = next_host(s);
+    next_host(s);
     l->hosts_tried_n++;
     l->address_i = l->addrs_n = 0;
     l->is_unix = is_path(l->host);
-    l->ask = dns_ask_new(l->host, (uint16_t)l->db->port);
+    l->ask = dns_ask_new(l->host, (uint16_t)l->port);
     if (!l->ask)
         return err_set(&l->last, "53200", "out of memory");
     l->ask->done = answered;
@@ -132,7 +146,7 @@ static enum server_login_verdict connect_next(struct server *s, enum pool_failur
         }
         sock_tune(fd, &l->config->globals, l->is_unix);
         if (connect(fd, to, bytes) < 0 && errno != EINPROGRESS) {
-            err_set(&l->last, "08001", "connect to %s:%d failed: %s", l->host, l->db->port,
+            err_set(&l->last, "08001", "connect to %s:%d failed: %s", l->host, l->port,
                     strerror(errno));
             close(fd);
             continue;
@@ -175,7 +189,9 @@ static bool send_startup(struct server *s)
     size_t n = 0;
     params[n++] = (struct wire_param){"user", s->route->user};
     params[n++] = (struct wire_param){"database", db->dbname ? db->dbname : s->route->database};
-    if (s->route->replication == POOL_REPLICATION_DATABASE)
+    if (l->scout)
+        l->scout_asked = false; /* an ordinary connection: a WAL sender answers no SQL */
+    else if (s->route->replication == POOL_REPLICATION_DATABASE)
         params[n++] = (struct wire_param){"replication", "database"};
     else if (s->route->replication == POOL_REPLICATION_PHYSICAL)
         params[n++] = (struct wire_param){"replication", "true"};
@@ -207,8 +223,7 @@ static enum server_login_verdict connected(struct server *s, enum pool_failure *
     if (getsockopt(s->net.fd, SOL_SOCKET, SO_ERROR, &why, &n) < 0)
         why = errno;
     if (why) {
-        err_set(&l->last, "08001", "connect to %s:%d failed: %s", l->host, l->db->port,
-                strerror(why));
+        err_set(&l->last, "08001", "connect to %s:%d failed: %s", l->host, l->port, strerror(why));
         return elsewhere(s, failure, err);
     }
     net_connect_wanted(&s->net, false);
@@ -222,7 +237,7 @@ static enum server_login_verdict connected(struct server *s, enum pool_failure *
     }
     if (sent)
         return SERVER_LOGIN_MORE;
-    err_set(&l->last, "08006", "connection to %s:%d was lost", l->host, l->db->port);
+    err_set(&l->last, "08006", "connection to %s:%d was lost", l->host, l->port);
     return elsewhere(s, failure, err);
 }
 
@@ -262,11 +277,11 @@ static enum server_login_verdict tls_answer(struct server *s, enum pool_failure 
         break;
     case NET_EOF:
     case NET_ERROR:
-        err_set(&l->last, "08006", "%s:%d closed the connection", l->host, l->db->port);
+        err_set(&l->last, "08006", "%s:%d closed the connection", l->host, l->port);
         return elsewhere(s, failure, err);
     }
     if (n == 1 && answer[0] == 'S' && s->hub->server_tls) {
-        SSL *ssl = tls_connect_new(s->hub->server_tls, l->host, (uint16_t)l->db->port, sslmode(l));
+        SSL *ssl = tls_connect_new(s->hub->server_tls, l->host, (uint16_t)l->port, sslmode(l));
         if (ssl && net_secure(&s->net, ssl, false)) {
             server_goto(s, SERVER_TLS);
             return handshake(s, failure, err);
@@ -409,6 +424,10 @@ static bool note_parameter(struct server *s, const struct wire_msg *m)
     struct wire_pair p;
     if (!wire_read_parameter(m, &p))
         return false;
+    if (!strcmp(p.name, "in_hot_standby"))
+        s->login->role = strcmp(p.value, "on") != 0 ? UPSTREAM_PRIMARY : UPSTREAM_STANDBY;
+    if (!strcmp(p.name, "default_transaction_read_only"))
+        s->login->read_only = !strcmp(p.value, "on");
     if (vars_tracked(p.name))
         return vars_set(&s->vars, p.name, p.value);
     return wire_put_raw(&s->login->reports, 'S', m->body);
@@ -443,6 +462,69 @@ static bool ask_connect_query(struct server *s)
     return false;
 }
 
+/* ---- scouts
+ * ------------------------------------------------------------------------------------------- */
+
+/* Of a standby that has replayed all it received, and receives, the lag is 0 however old the last
+ * transaction is. One that receives nothing is as late as what it replayed last. */
+static const char scout_question[] =
+    "SELECT pg_catalog.pg_is_in_recovery(),"
+    " pg_catalog.current_setting('default_transaction_read_only'),"
+    " CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN 0"
+    " WHEN pg_catalog.pg_last_wal_receive_lsn() = pg_catalog.pg_last_wal_replay_lsn()"
+    " AND EXISTS (SELECT 1 FROM pg_catalog.pg_stat_wal_receiver) THEN 0"
+    " ELSE greatest(0, 1000000 * extract(epoch FROM pg_catalog.clock_timestamp()"
+    " - pg_catalog.pg_last_xact_replay_timestamp()))::bigint END";
+
+static bool ask_as_scout(struct server *s)
+{
+    struct buf b = {.max = LOGIN_IN_BYTES_MAX};
+    s->login->scout_asked = true;
+    if (wire_put_query(&b, scout_question) && net_send_buf(&s->net, &b) != NET_ERROR)
+        return true;
+    buf_free(&b);
+    return false;
+}
+
+/* The one row of the answer. */
+static bool note_findings(struct server *s, const struct wire_msg *m)
+{
+    struct server_scout *out = s->login->scout;
+    struct view row = m->body, field;
+    char text[3][24] = {"", "", ""};
+    if (!out || view_take_u16(&row) != 3)
+        return false;
+    for (int i = 0; i < 3; i++) {
+        uint32_t n = view_take_u32(&row);
+        if (n == UINT32_MAX)
+            continue; /* NULL: nothing was replayed yet */
+        field = view_take_bytes(&row, n);
+        if (row.bad || n >= sizeof text[i])
+            return false;
+        memcpy(text[i], field.at, n);
+    }
+    out->role = text[0][0] == 't' ? UPSTREAM_STANDBY : UPSTREAM_PRIMARY;
+    out->read_only = !strcmp(text[1], "on");
+    out->lag_us = *text[2] ? strtoull(text[2], NULL, 10) : UINT64_MAX;
+    return !row.bad;
+}
+
+/* The server is ready: what comes next. */
+static enum server_login_verdict ready(struct server *s, enum pool_failure *failure,
+                                       struct err *err)
+{
+    struct server_login *l = s->login;
+    if (l->scout && l->scout_asked && l->scout->role != UPSTREAM_ROLE_UNKNOWN)
+        return SERVER_LOGIN_DONE;
+    if (l->scout ? !l->scout_asked && ask_as_scout(s) : ask_connect_query(s))
+        return SERVER_LOGIN_MORE;
+    if (!l->scout && make_welcome(s))
+        return SERVER_LOGIN_DONE;
+    err_set(err, "08P01",
+            l->scout ? "server does not say whether it is a standby" : "out of memory");
+    return fail(failure, POOL_FAILED_LOGIN);
+}
+
 static enum server_login_verdict message(struct server *s, const struct wire_msg *m,
                                          enum pool_failure *failure, struct err *err)
 {
@@ -471,22 +553,19 @@ static enum server_login_verdict message(struct server *s, const struct wire_msg
         break;
     case 'Z':
         good = s->login->greeted && wire_read_ready(m, &s->tx) && s->tx == 'I';
-        if (!good)
-            break;
-        if (ask_connect_query(s))
-            return SERVER_LOGIN_MORE;
-        good = make_welcome(s);
         if (good)
-            return SERVER_LOGIN_DONE;
+            return ready(s, failure, err);
         break;
     case 'N':
     case 'v':
         break;
-    case 'T':
     case 'D':
+        good = s->login->connect_query_sent || (s->login->scout_asked && note_findings(s, m));
+        break;
+    case 'T':
     case 'C':
     case 'I':
-        good = s->login->connect_query_sent;
+        good = s->login->connect_query_sent || s->login->scout_asked;
         break;
     default:
         good = false;
@@ -538,8 +617,7 @@ static enum server_login_verdict converse(struct server *s, enum pool_failure *f
         break;
     case NET_EOF:
     case NET_ERROR:
-        err_set(err, "08006", "server %s:%d closed the connection during login", l->host,
-                l->db->port);
+        err_set(err, "08006", "server %s:%d closed the connection during login", l->host, l->port);
         return fail(failure, POOL_FAILED_CONNECT);
     }
     if (!buf_put(&l->in, scratch, n)) {
@@ -582,7 +660,14 @@ enum server_login_verdict server_login_step(struct server *s, short what,
 
 struct server *server_login_open(struct hub *h, struct route *r, net_callback on_event)
 {
+    return server_login_scout(h, r, NULL, on_event);
+}
+
+struct server *server_login_scout(struct hub *h, struct route *r, struct server_scout *scout,
+                                  net_callback on_event)
+{
     const struct config_database *db = route_database(r, h);
+    const struct upstream *u = scout ? scout->upstream : pool_upstream(r->pool);
     struct server_login *l = db ? calloc(1, sizeof *l) : NULL;
     struct server *s = l ? server_new(h, r) : NULL;
     if (!s) {
@@ -592,6 +677,8 @@ struct server *server_login_open(struct hub *h, struct route *r, net_callback on
     l->config = config_ref(h->config);
     l->db = db;
     l->on_event = on_event;
+    l->scout = scout;
+    l->host_i = config_is_steered(h->config, db) ? route_host_i(h->config, db, u) : TARGET_NONE;
     l->in.max = l->reports.max = LOGIN_IN_BYTES_MAX;
     l->deadline_us = hub_now(h) + h->config->globals.server_connect_timeout_us;
     err_set(&l->last, "08001", "no address of the server could be found");
@@ -601,8 +688,14 @@ struct server *server_login_open(struct hub *h, struct route *r, net_callback on
 
 bool server_login_late(const struct server *s, uint64_t now_us)
 {
-    return s->login && now_us > s->login->deadline_us &&
+    return s->login && !s->login->scout && now_us > s->login->deadline_us &&
            s->login->config->globals.server_connect_timeout_us;
+}
+
+enum upstream_role server_login_role(const struct server *s, bool *read_only)
+{
+    *read_only = s->login->read_only;
+    return s->login->role;
 }
 
 void server_login_end(struct server *s)

@@ -8,6 +8,7 @@
 #include "proxy/cull.h"
 #include "proxy/log.h"
 #include "proxy/refusal.h"
+#include "proxy/steer.h"
 #include "proxy/vars.h"
 
 enum {
@@ -74,6 +75,7 @@ static void leave(struct client *c)
     struct hub *h = c->hub;
     struct pool_actions actions;
     must(c->gone && !c->server);
+    steer_forget(c);
     hub_slot_give(h, c->pid);
     if (c->logged_in) {
         DL_DELETE(h->clients, c);
@@ -190,6 +192,7 @@ static void classify_again(struct client *c)
         return;
     pool_client_moved(c->route->pool, c->class_i, class_i, hub_now(c->hub), &actions);
     c->class_i = class_i;
+    c->placed_n = 0; /* it may belong on another host now */
     session_carry_out(c->hub, &actions);
 }
 
@@ -207,20 +210,23 @@ static uint8_t class_of_transaction(const struct client *c, uint32_t sql_flags)
     return class_i;
 }
 
-/* Asks the pool. The client is in state IDLE or WELCOME; afterwards it may be anything. */
-static void ask_for_server(struct client *c)
+/* Asks the pool. Afterwards the client may be in any state. */
+void session_ask(struct client *c)
 {
     struct hub *h = c->hub;
     struct pool_actions actions;
+    if (!steer_is_placed(c) && !steer_place(c))
+        return; /* it is asked for again when a host is what it wants, or its patience ends */
     const struct route_cell *cell = route_cell(c->route, h);
     uint64_t now_us = hub_now(h);
     uint64_t wait_us = cell->settings.query_wait_timeout_us;
     c->waiter.deadline_us = wait_us ? c->request_us + wait_us : 0;
+    if (c->rerouted)
+        c->waiter.deadline_us = steer_deadline(c);
     c->waiter.worker = h->worker->index;
     c->waiter.addr = c->addr;
     c->waiter.server = NULL;
     c->waiter.refusal = POOL_REFUSED_NOT;
-    c->notified = false;
     if (c->state == CLIENT_IDLE)
         client_goto(c, CLIENT_QUEUED);
     enum pool_verdict verdict = pool_acquire(c->route->pool, &c->waiter, now_us, &actions);
@@ -244,7 +250,8 @@ void session_begin(struct client *c, struct view in)
         classify_again(c);
     c->waiter.class_i = class_of_transaction(c, relay_peek(c, in));
     c->request_us = hub_now(c->hub);
-    ask_for_server(c);
+    c->notified = c->rerouted = c->hostless = false;
+    session_ask(c);
 }
 
 /* ---- linking
@@ -403,7 +410,7 @@ void session_granted(struct client *c, struct server *s)
             give_back(h, s);
         leave(c);
     } else if (!s) {
-        ask_for_server(c);
+        session_ask(c);
     } else if (c->state == CLIENT_WELCOME) { /* it has brought its greeting along */
         give_back(h, s);
         session_open(c);
@@ -411,6 +418,9 @@ void session_granted(struct client *c, struct server *s)
         c->cancelled = false;
         give_back(h, s);
         refuse(c, CLIENT_REFUSAL_CANCELLED);
+    } else if (!steer_is_placed(c) && !steer_stays(c)) { /* the host has changed meanwhile */
+        give_back(h, s);
+        session_ask(c);
     } else {
         link_to(c, s);
     }
@@ -424,11 +434,14 @@ static void refuse_login(struct client *c)
 
 void session_refused(struct client *c)
 {
+    bool cancelled = c->cancelled;
     c->waits = c->cancelled = false;
     if (c->gone) {
         leave(c);
         return;
     }
+    if (!cancelled && steer_waits_on(c))
+        return;
     if (c->waiter.refusal == POOL_REFUSED_SHED)
         count_add(&c->hub->classes[c->waiter.class_i].shed, 1);
     if (c->state != CLIENT_WELCOME) {
@@ -454,6 +467,11 @@ bool session_cancel(struct client *c, struct letter *done)
     }
     if (c->state != CLIENT_QUEUED)
         return false;
+    if (c->strays) {
+        steer_forget(c);
+        refuse(c, CLIENT_REFUSAL_CANCELLED);
+        return false;
+    }
     if (!pool_cancel(&c->waiter, hub_now(c->hub), &actions))
         c->cancelled = true; /* the grant is in the mail */
     session_carry_out(c->hub, &actions);
@@ -499,9 +517,11 @@ static bool put_welcome(struct client *c, const struct welcome *w, struct buf *b
 void session_open(struct client *c)
 {
     struct hub *h = c->hub;
-    const struct welcome *w = route_welcome(c->route);
     struct buf b = {.max = 64 << 10};
     c->waiter.class_i = c->class_i;
+    if (!steer_is_placed(c) && !steer_place(c))
+        steer_forget(c); /* the greeting of a host that will not serve it is as good */
+    const struct welcome *w = route_welcome(c->route);
     if (c->state != CLIENT_WELCOME &&
         upstream_sheds_logins(pool_upstream(c->route->pool), c->class_i)) {
         c->waiter.refusal = POOL_REFUSED_SHED;
@@ -512,7 +532,7 @@ void session_open(struct client *c)
         if (c->state != CLIENT_WELCOME)
             client_goto(c, CLIENT_WELCOME);
         c->request_us = hub_now(h);
-        ask_for_server(c);
+        session_ask(c);
         return;
     }
     const char *k, *value;

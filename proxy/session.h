@@ -27,6 +27,8 @@
 void session_open(struct client *c);
 /* The first message of a transaction is at the head of `in`: asks the pool for a server. */
 void session_begin(struct client *c, struct view in);
+/* Asks the pool of its route for a server; in state IDLE or WELCOME, or QUEUED and in no queue. */
+void session_ask(struct client *c);
 /* The pool's answer to a client that waited. s == NULL: it has to ask again. */
 void session_granted(struct client *c, struct server *s);
 void session_refused(struct client *c);

@@ -5,6 +5,7 @@
 #include "proxy/log.h"
 #include "proxy/server_login.h"
 #include "proxy/session.h"
+#include "proxy/steer.h"
 
 enum {
     IDLE_EVERY_US =
@@ -120,5 +121,6 @@ void sweep_hub(struct hub *h, uint64_t now_us)
     sweep_logins(h, now_us);
     sweep_servers(h, now_us);
     sweep_clients(h, now_us);
+    steer_sweep(h, now_us);
     cancel_sweep(h, now_us);
 }
