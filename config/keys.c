@@ -417,8 +417,10 @@ static void format_flags(const struct key *key, uint32_t flags, char *buf, size_
 const char *keys_format(const struct key *key, const void *base, char *buf, size_t buf_bytes)
 {
     const void *field = const_field_of(key, base);
-    if (key->flags & KEY_SECRET)
-        return "****";
+    if (key->flags & KEY_SECRET) {
+        const char *const *text = field;
+        return *text && !**text ? "" : "****";
+    }
     switch (key->type) {
     case KEY_BOOL:
         return *(const bool *)field ? "1" : "0";

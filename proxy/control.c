@@ -16,6 +16,7 @@
 #include "proxy/log.h"
 #include "proxy/notify.h"
 #include "proxy/session.h"
+#include "proxy/probe.h"
 #include "proxy/status.h"
 
 enum {
@@ -74,6 +75,7 @@ static void tick_upstreams(struct control *k, uint64_t now_us)
         session_carry_out(k->hub, &actions);
         control_watch_upstream(k, w.at[i]);
         if (k->ticks_n % TICKS_PER_SWEEP != 0)
+        probe_tick(k->probes, w.at[i], now_us);
             continue;
         pool_sweep(w.at[i], now_us, &actions);
         session_carry_out(k->hub, &actions);
@@ -174,6 +176,8 @@ void control_shut_down(struct control *k, enum control_state how)
     if (how == CONTROL_WAITS_FOR_SERVERS)
         admin_reconcile(k, "");
 }
+    if (how != CONTROL_WAITS_FOR_CLIENTS)
+        probe_stop(k->probes);
 
 static bool is_over(struct control *k)
 {
@@ -356,7 +360,8 @@ bool control_open(struct control **out, const struct control_opts *opts, struct 
     opts->proxy->control = k;
     opts->proxy->gates = gates_new();
     k->pings = calloc(opts->proxy->worker_n, sizeof *k->pings);
-    if (!opts->proxy->gates || !k->pings) {
+    k->probes = probe_open(opts->proxy->hubs[0]);
+    if (!opts->proxy->gates || !k->pings || !k->probes) {
         k->proxy = opts->proxy;
         control_close(out);
         return err_set(err, "53200", "out of memory");
@@ -382,6 +387,7 @@ void control_close(struct control **control)
             event_free(k->signals[i]);
     samples_free(&k->samples);
     k->proxy->control = NULL;
+    probe_close(&k->probes);
     gates_free(&k->proxy->gates);
     free(k->pings);
     control_watch_free(k);

@@ -55,6 +55,8 @@ struct control_ping;
 /* What was last logged of one upstream's breakers. */
 struct control_watch;
 
+/* proxy/probe.h */
+struct probes;
 struct control {
     struct proxy *proxy;
     struct hub *hub;
@@ -72,6 +74,8 @@ struct control {
     struct event *signals[6];
     struct control_ping *pings; /* one a loop */
     struct control_watch *watches;
+    struct probes *probes;
+    struct hosts *hosts; /* hosts.h */
     size_t watches_n;
 };
 
