@@ -24,6 +24,7 @@
 #include <utlist.h>
 
 #include "proxy/log.h"
+#include "proxy/pacer.h"
 #include "proxy/session.h"
 
 enum { CANCELS_MAX = 4096 }; /* per loop, those that wait for their turn included */
@@ -243,6 +244,7 @@ static void request(struct server *s, bool cull, struct letter *done)
     DL_APPEND(h->cancels, k);
     h->cancels_n++;
     s->cancels_n++;
+    pacer_free(s);
     s->culls_n = (uint16_t)(s->culls_n + cull);
 }
 
