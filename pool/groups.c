@@ -215,12 +215,10 @@ static bool stands_still(const struct pool *p)
 static bool in_vain(const struct turn *t, const struct pool_waiter *w, const struct pool_group *g,
                     bool no_way)
 {
-    uint64_t patience_us = t->u->classes[w->class_i].queue_deadline_us;
+    uint64_t patience_us = no_way ? GROUPS_STUCK_US : GROUPS_PATIENCE_US;
     uint64_t since_us = w->since_us > g->still_since_us ? w->since_us : g->still_since_us;
 
-    if (no_way && (patience_us == 0 || patience_us > GROUPS_STUCK_US))
-        patience_us = GROUPS_STUCK_US;
-    return g->still_since_us != 0 && patience_us > 0 && t->now_us >= since_us + patience_us;
+    return g->still_since_us != 0 && t->now_us >= since_us + patience_us;
 }
 
 static uint32_t wanted_n(const struct lane *l, const struct pool_group *g)
@@ -239,7 +237,7 @@ struct pool_waiter *groups_victim(struct turn *t, struct pool *p)
 {
     struct pool_waiter *victim = NULL;
     uint64_t youngest_us = 0;
-    bool no_way = stands_still(p);
+    bool no_way = stands_still(p), vain = false;
 
     for (uint32_t mask = p->lanes_mask; mask != 0; mask &= mask - 1) {
         struct lane *l = p->lanes[__builtin_ctz(mask)];
@@ -247,12 +245,20 @@ struct pool_waiter *groups_victim(struct turn *t, struct pool *p)
         DL_FOREACH(l->members, w)
         {
             const struct pool_group *g = groups_find(p, w->group);
-            if (g == NULL || g->since_us < youngest_us || !in_vain(t, w, g, no_way))
+            bool is_vain = g != NULL && in_vain(t, w, g, no_way);
+            vain |= is_vain;
+            if (g == NULL || g->since_us < youngest_us || !(no_way || is_vain))
                 continue;
             youngest_us = g->since_us;
             victim = w;
             w->group_n = wanted_n(l, g);
         }
     }
+    if (!vain)
+        return NULL;
+    /* The others are given time to make use of what its job gives back. */
+    for (uint32_t i = 0; i < POOL_GROUPS_MAX; i++)
+        if (p->groups[i].still_since_us != 0)
+            p->groups[i].still_since_us = t->now_us;
     return victim;
 }

@@ -21,7 +21,8 @@
  *   - in a replication pool only places count: a stream of WAL belongs to its base backup.
  *
  * What cannot be helped is told: where a pool is full of leases that all stand still, the youngest
- * group that waits there is refused after half a minute, so that the others can go on.
+ * group that waits there is refused after ten seconds, so that the others can go on; and a group
+ * that stands because others sit on its places, after five minutes.
  *
  * What runs is looked at by the tick; so a right is at most a tenth of a second old when it is
  * used. Everything here needs the upstream's lock.
@@ -37,8 +38,9 @@ struct turn;
 enum {
     POOL_GROUPS_MAX = 16,            /* admitted in one pool; further ones are no groups */
     GROUPS_STILL_US = US_PER_S,      /* nothing ran for so long: one more gets in */
-    GROUPS_STUCK_US = 30 * US_PER_S, /* ... and there is no place at all: somebody has to give up.
-                                      * Longer than a dump sorts its table of contents */
+    GROUPS_STUCK_US = 10 * US_PER_S, /* ... and there is no place at all: somebody has to give up */
+    GROUPS_PATIENCE_US = 300 * US_PER_S, /* ... and others do not give theirs back: a dump that
+                                          * stands holds its snapshot, and VACUUM with it */
 };
 
 struct pool_group {

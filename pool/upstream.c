@@ -210,6 +210,8 @@ static void tick_breaker(struct turn *t, const struct look *look)
     for (uint32_t i = 0; i < u->breaker.classes_n; i++) {
         uint8_t c = (uint8_t)u->breaker_order[i];
         uint32_t active_n = u->queues[c].leased_n, streaming_n = look->streaming_n[c];
+        uint32_t still_n = u->shares.at[c].still_n; /* the leader of a dump hurts nobody */
+        active_n -= still_n < active_n ? still_n : active_n;
         use[i] = (struct breaker_use){
             .active_n = active_n,
             .nonstreaming_n = active_n > streaming_n ? active_n - streaming_n : 0,

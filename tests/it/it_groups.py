@@ -106,7 +106,7 @@ def a_worker_is_not_refused_where_newcomers_are(t):
 def what_cannot_be_is_told(t):
     """-j 4 behind a pool of three: refused with who, what and what to do, not left standing."""
     name = populate(t.pg, "too_small", 100)
-    weir = t.weir(default_pool_size=3, text="[class backup]\nqueue_deadline = 3\n")
+    weir = t.weir(default_pool_size=3)
     child = dump(t, weir, name, 4, "small")
     holds(child.wait(60) != 0, "the dump of five connections ended well in a pool of three")
     said = (t.dir / "small.err").read_text()
