@@ -1,4 +1,4 @@
-"""The laboratory of drill.py, storm.py, bench.py: PostgreSQL, poolers, clocks to read them by.
+"""The laboratory of drill.py and bench.py: PostgreSQL, poolers, clocks to read them by.
 
 Standard library only. Everything listens on loopback, lives in a folder of its own, and dies with
 the process that started it. PostgreSQL and the poolers refuse to run as root; then they run as the
@@ -11,12 +11,13 @@ import resource
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from session import PgError, Session
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = Path(os.environ.get("O") or "build")
@@ -161,100 +162,6 @@ def rss_kb(pid):
     return int(fields["VmRSS"].split()[0])
 
 
-# ---- a session, for control and consoles --------------------------------------------------------
-
-
-class PgError(Exception):
-    def __init__(self, fields):
-        super().__init__(f"{fields.get('C')} {fields.get('M')}")
-        self.sqlstate = fields.get("C")
-
-
-class Session:
-    """A PostgreSQL session of trust and the simple protocol: enough for control and consoles."""
-
-    def __init__(self, port, user="postgres", database="postgres", host="127.0.0.1", seconds=30):
-        if str(host).startswith("/"):
-            self.sock = socket.socket(socket.AF_UNIX)
-            self.sock.settimeout(seconds)
-            self.sock.connect(f"{host}/.s.PGSQL.{port}")
-        else:
-            self.sock = socket.create_connection((host, port), seconds)
-        self.file = self.sock.makefile("rb")
-        body = struct.pack("!I", 196608)
-        for word in ("user", user, "database", database, "application_name", "bench", ""):
-            body += word.encode() + b"\0"
-        self.sock.sendall(struct.pack("!I", len(body) + 4) + body)
-        self._results()
-
-    def _message(self):
-        head = self.file.read(5)
-        if len(head) < 5:
-            raise PgError({"C": "08006", "M": "connection closed"})
-        kind, length = struct.unpack("!cI", head)
-        return kind, self.file.read(length - 4)
-
-    def _results(self):
-        rows, names, error = [], [], None
-        while True:
-            kind, body = self._message()
-            if kind == b"R" and struct.unpack("!I", body[:4])[0] != 0:
-                raise PgError({"C": "28000", "M": "this session knows trust only"})
-            if kind == b"E":
-                parts = [part for part in body.split(b"\0") if part]
-                error = PgError({p[:1].decode(): p[1:].decode(errors="replace") for p in parts})
-                if error.sqlstate and error.args[0].startswith(("57P", "28", "3D", "53300")):
-                    raise error
-            elif kind == b"T":
-                names = self._names(body)
-            elif kind == b"D":
-                rows.append(dict(zip(names, self._values(body))))
-            elif kind == b"Z":
-                if error:
-                    raise error
-                return rows
-
-    @staticmethod
-    def _names(body):
-        names, at = [], 2
-        for _ in range(struct.unpack("!H", body[:2])[0]):
-            end = body.index(b"\0", at)
-            names.append(body[at:end].decode())
-            at = end + 19
-        return names
-
-    @staticmethod
-    def _values(body):
-        values, at = [], 2
-        for _ in range(struct.unpack("!H", body[:2])[0]):
-            (length,) = struct.unpack("!i", body[at:at + 4])
-            at += 4
-            if length < 0:
-                values.append(None)
-                continue
-            values.append(body[at:at + length].decode(errors="replace"))
-            at += length
-        return values
-
-    def ask(self, sql):
-        """Rows as dicts; PgError when the server says no."""
-        text = sql.encode() + b"\0"
-        self.sock.sendall(b"Q" + struct.pack("!I", len(text) + 4) + text)
-        return self._results()
-
-    def value(self, sql):
-        return next(iter(self.ask(sql)[0].values()))
-
-    def close(self):
-        self.sock.close()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
-
-
 # ---- PostgreSQL -----------------------------------------------------------------------------
 
 
@@ -280,8 +187,9 @@ class Postgres:
             raise Trouble(f"PostgreSQL did not start, or another one has it: see {self.dir}/log")
         return self
 
-    def stop(self):
-        stop(self.process, signal.SIGINT, 60)
+    def stop(self, how=signal.SIGINT):
+        """In order; SIGQUIT is `pg_ctl stop -m immediate`, after which it has to recover."""
+        stop(self.process, how, 60)
         self.process = None
 
     def session(self, database="postgres"):
@@ -299,12 +207,12 @@ TABLES = [f"ledger_{i}" for i in range(1, 5)]
 # users never touch: 4 x 90 MB of numbers and times, as ledgers have, which cost the server more to
 # write out than a client to read; the whole is several times shared_buffers.
 DATA = ["""
-    CREATE UNLOGGED TABLE pgbench_branches (bid int, bbalance int, filler char(88));
-    CREATE UNLOGGED TABLE pgbench_tellers (tid int, bid int, tbalance int, filler char(84));
-    CREATE UNLOGGED TABLE pgbench_history (tid int, bid int, aid int, delta int, mtime timestamp,
-                                           filler char(22));
-    CREATE UNLOGGED TABLE pgbench_accounts (aid int NOT NULL, bid int, abalance int,
-                                            filler char(84)) WITH (fillfactor = 90);
+    CREATE TABLE pgbench_branches (bid int, bbalance int, filler char(88));
+    CREATE TABLE pgbench_tellers (tid int, bid int, tbalance int, filler char(84));
+    CREATE TABLE pgbench_history (tid int, bid int, aid int, delta int, mtime timestamp,
+                                  filler char(22));
+    CREATE TABLE pgbench_accounts (aid int NOT NULL, bid int, abalance int,
+                                   filler char(84)) WITH (fillfactor = 90);
     INSERT INTO pgbench_branches SELECT i, 0, '' FROM generate_series(1, 10) i;
     INSERT INTO pgbench_tellers SELECT i, (i - 1) / 10 + 1, 0, '' FROM generate_series(1, 100) i;
     INSERT INTO pgbench_accounts
@@ -313,7 +221,7 @@ DATA = ["""
     ALTER TABLE pgbench_tellers ADD PRIMARY KEY (tid);
     ALTER TABLE pgbench_accounts ADD PRIMARY KEY (aid)"""]
 DATA += [f"""
-    CREATE UNLOGGED TABLE {table} (
+    CREATE TABLE {table} (
         id bigint, account int, booked timestamptz, valued timestamptz, entered timestamptz,
         changed timestamptz, amount numeric, balance numeric, tax numeric, fee numeric,
         rate float8, weight float8, note text);
@@ -324,13 +232,14 @@ DATA += [f"""
         FROM generate_series(1, 400000) i, LATERAL (SELECT '2024-01-01'::timestamptz
             + i * interval '77 seconds' AS t, (i * 37 % 9999999) / 100.0 AS n) v"""
          for table in TABLES]
-# Unlogged like the rest: a crash empties it with them, and the data is made again.
-DATA += ["CREATE UNLOGGED TABLE complete AS SELECT 1 AS yes"]
+# Written last: data of another version, or half of it, is made again.
+DATA_VERSION = 2
+DATA += [f"CREATE TABLE complete AS SELECT {DATA_VERSION} AS version"]
 
 
 def has_data(control):
     try:
-        return bool(control.ask("SELECT yes FROM complete"))
+        return bool(control.ask(f"SELECT 1 FROM complete WHERE version = {DATA_VERSION}"))
     except PgError:
         return False
 
@@ -367,7 +276,8 @@ def open_cluster(cpus=None):
 
 class Pooler:
     """One pgbouncer or pgweir in front of a Postgres: an ini in the dialect both read. `own` holds
-    what only pgweir knows: settings of [pgbouncer], and `text`, whole sections."""
+    what only pgweir knows: settings of [pgbouncer], `text`, whole sections, and `under`, a command
+    it is run by."""
 
     def __init__(self, directory, binary, pg, name, databases=None, users="", own=None, **settings):
         self.name, self.pg, self.binary = name, pg, str(binary)
@@ -380,7 +290,7 @@ class Pooler:
         self.status_port = free_port()
         self.sock = str(self.dir)
         own = dict(own or {}) if self.is_weir else {}
-        text = own.pop("text", "")
+        text, self.under = own.pop("text", ""), own.pop("under", [])
         if self.is_weir:
             own = {"status_listen_addr": "127.0.0.1", "status_port": self.status_port, **own}
         databases = databases or {DATABASE: f"host=127.0.0.1 port={pg.port} dbname={DATABASE}"}
@@ -399,7 +309,7 @@ class Pooler:
 
     def start(self, first=False, cpus=None):
         with open(self.log_path, "ab") as log:
-            self.process = start([self.binary, self.ini], as_server=True, first=first, cpus=cpus,
+            self.process = start([*self.under, self.binary, self.ini], as_server=True, first=first, cpus=cpus,
                                  stdout=log, stderr=log)
         wait_until(f"{self.name} listens (see {self.log_path})", self._listens)
         return self
