@@ -140,6 +140,7 @@ static struct breaker_class_opts breaker_class(const struct upstream *u, uint32_
         .paced = u->opts.can_pace && (o->on_overload & CLASS_PACE) != 0,
         .cancelled = u->opts.can_cancel && (o->on_overload & CLASS_CANCEL) != 0,
         .trickle_bytes_per_s = o->min_rate,
+        .deadline_us = o->queue_deadline_us,
     };
 
     snprintf(b.name, sizeof(b.name), "%s", o->name);
@@ -170,6 +171,7 @@ static void set_classes(struct upstream *u, const struct class_table *classes, u
     if (!same) {
         struct breaker_opts breaker;
         breaker_opts_defaults(&breaker);
+        breaker.clean_us = u->opts.clean_probe_us;
         breaker_init(&u->breaker, &breaker, opts, n, seed);
         for (uint32_t i = 0; i < u->class_n; i++)
             u->tiers[i].held = u->tiers[i].limited = false;

@@ -1,6 +1,7 @@
 /* Copies for SHOW and metrics. See show.h. */
 #include "pool/show.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -44,9 +45,20 @@ void show_pool(struct pool *p, uint64_t now_us, struct pool_stats *out)
     lock_drop(&u->lock);
 }
 
+static void copy_pace(const struct pace *p, uint64_t now_us, struct class_stats *out)
+{
+    uint64_t oldest_us = atomic_load_explicit(&p->oldest_tx_us, memory_order_relaxed);
+
+    out->rate_bytes_per_s = atomic_load_explicit(&p->rate_bytes_per_s, memory_order_relaxed);
+    out->paced_n = atomic_load_explicit(&p->streams_n, memory_order_relaxed);
+    out->paced_bytes = atomic_load_explicit(&p->paced_bytes, memory_order_relaxed);
+    out->paced_held_us = atomic_load_explicit(&p->held_us, memory_order_relaxed);
+    out->paced_age_us = oldest_us != 0 ? us_since(oldest_us, now_us) : 0;
+}
+
 void show_class(struct upstream *u, uint8_t class_i, uint64_t now_us, struct class_stats *out)
 {
-    *out = (struct class_stats){.g = 1, .rate_bytes_per_s = LIMIT_RATE_NONE};
+    *out = (struct class_stats){.g = 1, .rate_bytes_per_s = PACE_RATE_NONE};
     lock_take(&u->lock);
     must(class_i < u->class_n);
     const struct tier *tier = &u->tiers[class_i];
@@ -64,10 +76,17 @@ void show_class(struct upstream *u, uint8_t class_i, uint64_t now_us, struct cla
         const struct breaker_class *b = &u->breaker.classes[tier->breaker_i];
         out->g = b->limit.g;
         out->g_bad = b->limit.g_bad;
-        out->rate_bytes_per_s = b->ask.rate_bytes_per_s;
+        out->verdict = b->verdict;
+        out->held_us = b->held_us;
+        out->limited_us = b->limited_us;
+        out->cuts_n = b->cuts_n;
+        out->cancels_n = b->asked_cancels_n;
+        out->would_wait_n = b->would_wait_n;
+        out->would_refuse_n = b->would_refuse_n;
         if (tier->limited)
             out->max_n = b->use.cap_n;
     }
+    copy_pace(&tier->pace, now_us, out);
     out->bytes_per_s = tier->bytes_per_s;
     uint64_t since_us = queue_since(q);
     out->oldest_wait_us = since_us < now_us ? now_us - since_us : 0;
@@ -107,6 +126,10 @@ void show_upstream(struct upstream *u, struct upstream_stats *out)
     out->exonerated_n = b->exonerated_n;
     out->cuts_n = b->cuts_n;
     out->cancels_n = b->cancels_n;
+    out->cleans_n = b->cleans_n;
+    memcpy(out->verdicts_n, b->verdicts_n, sizeof(out->verdicts_n));
+    out->drift = estimator_drift(&u->estimator);
+    out->norms_n = u->estimator.baseline.used_n;
     out->error_breaker = eb->state;
     out->error_since_us = eb->since_us;
     out->down_since_us = eb->down_since_us;
@@ -131,6 +154,86 @@ bool show_transition(struct upstream *u, uint32_t *cursor, struct breaker_transi
         *out = b->transitions[(*cursor)++ % BREAKER_TRANSITIONS];
     lock_drop(&u->lock);
     return behind_n > 0;
+}
+
+uint32_t show_transitions(struct upstream *u, struct breaker_transition out[BREAKER_TRANSITIONS])
+{
+    lock_take(&u->lock);
+    const struct breaker *b = &u->breaker;
+    uint32_t n = b->transitions_n < BREAKER_TRANSITIONS ? b->transitions_n : BREAKER_TRANSITIONS;
+    for (uint32_t i = 0; i < n; i++)
+        out[i] = b->transitions[(b->transitions_n - n + i) % BREAKER_TRANSITIONS];
+    lock_drop(&u->lock);
+    return n;
+}
+
+static void fill_fingerprint(const struct baseline *b, const struct baseline_entry *e,
+                             struct fingerprint_stats *out)
+{
+    const struct baseline_past *past = baseline_past_of(b, e);
+
+    *out = (struct fingerprint_stats){
+        .fingerprint = e->fingerprint,
+        .learnt_n = e->n,
+        .now_n = baseline_now_n(b, e),
+        .norm_us = e->n > 0 ? exp2(e->mean_log2) : 0,
+        .now_us = exp2((double)e->now_log2),
+        .share = baseline_share(b, e),
+        .anchor_us = past->anchor.is_set ? exp2(past->anchor.low_log2) : 0,
+        .held = past->held,
+        .free_us = past->held ? exp2((double)past->free_log2) : 0,
+    };
+    if (out->now_n < 0.5) /* what it was then is not now */
+        out->now_us = 0;
+}
+
+bool show_fingerprints(struct upstream *u, uint32_t *cursor,
+                       struct fingerprint_stats out[SHOW_FINGERPRINTS_CHUNK], uint32_t *n)
+{
+    *n = 0;
+    if (*cursor >= BASELINE_ENTRIES)
+        return false;
+    lock_take(&u->lock);
+    const struct baseline *b = &u->estimator.baseline;
+    for (uint32_t i = 0; i < SHOW_FINGERPRINTS_CHUNK && *cursor < BASELINE_ENTRIES; i++) {
+        const struct baseline_entry *e = &b->entries[(*cursor)++];
+        if (e->seen_n > 0)
+            fill_fingerprint(b, e, &out[(*n)++]);
+    }
+    lock_drop(&u->lock);
+    return true;
+}
+
+static void fill_tick_class(const struct breaker_class *c, struct tick_stats *out, uint32_t i)
+{
+    out->limited |= c->limit.g < 1;
+    out->classes[i].mode = c->opts.mode;
+    out->classes[i].paced = c->opts.paced;
+    out->classes[i].cancelled = c->opts.cancelled;
+    out->classes[i].trickle_bytes_per_s = c->opts.trickle_bytes_per_s;
+    out->classes[i].use = c->use;
+    out->classes[i].g = c->limit.g;
+    out->classes[i].g_bad = c->limit.g_bad;
+    out->classes[i].floor = c->limit.floor;
+    out->classes[i].jitter = c->limit.jitter;
+    out->classes[i].cancel_n = c->would.cancel_n;
+}
+
+void show_tick(struct upstream *u, struct tick_stats *out)
+{
+    *out = (struct tick_stats){.limited = false};
+    lock_take(&u->lock);
+    const struct breaker *b = &u->breaker;
+    out->at_us = b->now_us;
+    out->state = b->state;
+    out->pressure = b->pressure;
+    out->p_smooth = b->p_smooth;
+    out->p_before = b->p_before;
+    out->high_ticks_n = b->high_ticks_n;
+    out->classes_n = b->classes_n;
+    for (uint32_t i = 0; i < b->classes_n; i++)
+        fill_tick_class(&b->classes[i], out, i);
+    lock_drop(&u->lock);
 }
 
 void show_breaker_class(struct upstream *u, uint32_t breaker_i, char name[CLASS_NAME_BYTES])

@@ -40,8 +40,16 @@ struct class_stats {
     uint32_t limit_n;    /* what it may lease now, the breaker's word included; UINT32_MAX: any */
     bool held, limited;  /* the breaker's */
     double g, g_bad;     /* 1 and 0 for a protected class */
+    enum breaker_verdict verdict;
+    /* totals of the breaker; in observe mode what it would have done */
+    uint64_t held_us, limited_us, cuts_n, cancels_n;
+    uint64_t would_wait_n, would_refuse_n; /* leases; observe mode only */
     uint64_t bytes_per_s;
-    uint64_t rate_bytes_per_s; /* what the breaker allows; LIMIT_RATE_NONE */
+    uint64_t rate_bytes_per_s; /* what it may read: the breaker's word and byte_rate; else
+                                * PACE_RATE_NONE */
+    uint32_t paced_n;          /* results held back by that now */
+    uint64_t paced_age_us;     /* of the oldest transaction among them */
+    uint64_t paced_bytes, paced_held_us; /* totals */
     uint64_t oldest_wait_us;
     bool lifo;
     /* totals */
@@ -60,7 +68,10 @@ struct upstream_stats {
     enum breaker_state breaker;
     uint64_t breaker_since_us;
     char breaker_why[BREAKER_WHY_BYTES];
-    uint64_t tests_n, confirmed_n, exonerated_n, cuts_n, cancels_n;
+    uint64_t tests_n, confirmed_n, exonerated_n, cuts_n, cancels_n, cleans_n;
+    uint64_t verdicts_n[BREAKER_VERDICTS_N];
+    struct estimator_drift drift;
+    uint32_t norms_n; /* statements with a place in the table of norms */
     enum error_breaker_state error_breaker;
     uint64_t error_since_us, down_since_us; /* 0: not down */
     char error_why[96];
@@ -74,8 +85,47 @@ void show_upstream(struct upstream *u, struct upstream_stats *out);
 /* The next transition of the latency breaker after *cursor (0 at first), for the log. False: none.
  * Those that were overwritten meanwhile are skipped. */
 MUST_USE bool show_transition(struct upstream *u, uint32_t *cursor, struct breaker_transition *out);
+/* The same walk for people: the ones still remembered, oldest first; their number. */
+uint32_t show_transitions(struct upstream *u, struct breaker_transition out[BREAKER_TRANSITIONS]);
 /* A transition speaks of classes by the breaker's index: the name of one of them. */
 void show_breaker_class(struct upstream *u, uint32_t breaker_i, char name[CLASS_NAME_BYTES]);
+
+/* One statement, as the estimator knows it. */
+struct fingerprint_stats {
+    uint64_t fingerprint;
+    uint32_t learnt_n; /* samples its norm is of */
+    double now_n;      /* samples of the last seconds */
+    double norm_us;    /* 0: not learnt */
+    double now_us;     /* mean of the last seconds; 0: none */
+    double share;      /* of the time spent in all statements, of the last minute or so */
+    double anchor_us;  /* 0: none yet */
+    bool held;         /* its norm would be higher, and its anchor does not let it */
+    double free_us;    /* what it would be then */
+};
+enum { SHOW_FINGERPRINTS_CHUNK = 256 };
+/* Those from *cursor (0 at first) on, at most a chunk of them, and moves it. False: there are no
+ * more (*n may be 0 before that). */
+MUST_USE bool show_fingerprints(struct upstream *u, uint32_t *cursor,
+                                struct fingerprint_stats out[SHOW_FINGERPRINTS_CHUNK], uint32_t *n);
+
+/* The last tick of the latency breaker, with all it went by: what a replay needs. */
+struct tick_stats {
+    uint64_t at_us;
+    enum breaker_state state;
+    struct pressure pressure;
+    double p_smooth, p_before;
+    uint32_t high_ticks_n, classes_n;
+    bool limited; /* any class is */
+    struct {
+        enum breaker_mode mode;
+        bool paced, cancelled;
+        uint64_t trickle_bytes_per_s;
+        struct breaker_use use;
+        double g, g_bad, floor, jitter;
+        uint32_t cancel_n;
+    } classes[CLASSES_MAX];
+};
+void show_tick(struct upstream *u, struct tick_stats *out);
 const char *show_refusal_name(enum pool_refusal refusal);
 
 #endif

@@ -218,6 +218,7 @@ static void tick_breaker(struct turn *t, const struct look *look)
             .queued_n = u->queues[c].waiting_n,
             .cap_n = own_cap(u, c),
             .bytes_per_s = u->tiers[c].bytes_per_s,
+            .granted_n = u->tiers[c].granted_n,
         };
     }
     struct pressure pressure =
@@ -460,4 +461,21 @@ void upstream_reset_baseline(struct upstream *u, uint64_t now_us)
     lock_take(&u->lock);
     estimator_reset_baseline(&u->estimator, now_us);
     lock_drop(&u->lock);
+}
+
+size_t upstream_save_baseline(struct upstream *u, uint64_t now_us, uint8_t *buf, size_t buf_bytes)
+{
+    lock_take(&u->lock);
+    size_t n = estimator_save(&u->estimator, now_us, buf, buf_bytes);
+    lock_drop(&u->lock);
+    return n;
+}
+
+bool upstream_load_baseline(struct upstream *u, uint64_t now_us, uint64_t away_us,
+                            const uint8_t *bytes, size_t bytes_n, struct err *err)
+{
+    lock_take(&u->lock);
+    bool loaded = estimator_load(&u->estimator, now_us, away_us, bytes, bytes_n, err);
+    lock_drop(&u->lock);
+    return loaded;
 }

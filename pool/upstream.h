@@ -12,13 +12,14 @@ struct upstream;
 struct pool_addr;
 
 struct upstream_opts {
-    uint32_t budget_n;      /* servers over all pools (max_connections less what others need);
-                             * 0: what the probe finds, else no limit */
-    uint32_t instances_n;   /* of us, before this server: they share what the probe finds; >= 1 */
-    uint32_t connecting_n;  /* servers connecting or logging in at once; >= 1 */
-    uint32_t address_max_n; /* leases of one client address at once; 0: no limit */
-    bool can_pace;          /* the proxy obeys the breaker's byte rates ... */
-    bool can_cancel;        /* ... and its wish to cancel */
+    uint32_t budget_n;       /* servers over all pools (max_connections less what others need);
+                              * 0: what the probe finds, else no limit */
+    uint32_t instances_n;    /* of us, before this server: they share what the probe finds; >= 1 */
+    uint32_t connecting_n;   /* servers connecting or logging in at once; >= 1 */
+    uint32_t address_max_n;  /* leases of one client address at once; 0: no limit */
+    bool can_pace;           /* the proxy obeys the breaker's byte rates ... */
+    bool can_cancel;         /* ... and its wish to cancel */
+    uint64_t clean_probe_us; /* breaker_opts.clean_us; 0: off */
 };
 void upstream_opts_defaults(struct upstream_opts *opts);
 MUST_USE bool upstream_opts_check(const struct upstream_opts *opts, struct err *err);
@@ -48,6 +49,12 @@ void upstream_cancel_end(struct upstream *u);
 void upstream_trip(struct upstream *u, uint8_t class_i, uint64_t now_us);
 void upstream_release(struct upstream *u, uint64_t now_us);
 void upstream_reset_baseline(struct upstream *u, uint64_t now_us);
+
+/* What the estimator has learnt, as bytes: see estimator_save() and estimator_load(). */
+MUST_USE size_t upstream_save_baseline(struct upstream *u, uint64_t now_us, uint8_t *buf,
+                                       size_t buf_bytes);
+MUST_USE bool upstream_load_baseline(struct upstream *u, uint64_t now_us, uint64_t away_us,
+                                     const uint8_t *bytes, size_t bytes_n, struct err *err);
 
 /* The leases of one client address on this upstream, counted while any of its sessions lives: get
  * at login, put at the end (clears the pointer). NULL when out of memory: then it is not counted.
