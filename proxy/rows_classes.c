@@ -6,6 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pool/facts.h"
+#include "proxy/control.h"
+#include "proxy/probe.h"
+
 /* ---- copies ------------------------------------------------------------------------------------
  */
 
@@ -63,6 +67,8 @@ struct class_row {
     bool held, limited;
     uint64_t bytes_per_s;
     double rate; /* bytes per second it may read; NaN: any number */
+    uint32_t paced;
+    uint64_t paced_age_us, paced_bytes, paced_held_us;
     uint64_t oldest_wait_us;
     uint64_t granted, granted_at_once, left, refused, bytes, lease_us, wait_us, wait_us_max;
     uint64_t demoted, shed, cancelled, terminated, orphans; /* over all upstreams */
@@ -89,7 +95,14 @@ static const struct table_column classes_columns[] = {
     {COL(bytes_per_s, U64), .role = TABLE_GAUGE, .metric = "bytes_per_second",
      .help = "Result bytes of the last second."},
     {COL(rate, F64), .role = TABLE_GAUGE, .metric = "bytes_per_second_allowed",
-     .help = "Result bytes a second the breaker allows."},
+     .help = "Result bytes a second it may read: byte_rate, or what the breaker allows."},
+    {COL(paced, U32), .role = TABLE_GAUGE, .help = "Its results that are held back by that."},
+    {COL(paced_age_us, U64), .role = TABLE_GAUGE, .unit = TABLE_US, .metric = "paced_oldest",
+     .help = "Age of the oldest transaction among them."},
+    {COL(paced_bytes, U64), .role = TABLE_COUNTER, .metric = "paced_bytes",
+     .help = "Result bytes read while a rate was set."},
+    {COL(paced_held_us, U64), .role = TABLE_COUNTER, .unit = TABLE_US, .metric = "paced_held",
+     .help = "Time results were not read because of it, added up."},
     {COL(oldest_wait_us, U64), .role = TABLE_GAUGE, .unit = TABLE_US, .metric = "oldest_wait",
      .help = "How long its oldest waiter has waited."},
     {COL(granted, U64), .role = TABLE_COUNTER, .metric = "grants", .help = "Leases."},
@@ -172,8 +185,12 @@ static void fill_class(const struct rows_from *from, const struct rows_upstream 
     row->opening = s.opening_n;
     if (s.limit_n != UINT32_MAX)
         row->limit = s.limit_n;
-    if (s.rate_bytes_per_s != LIMIT_RATE_NONE)
+    if (s.rate_bytes_per_s != PACE_RATE_NONE)
         row->rate = (double)s.rate_bytes_per_s;
+    row->paced = s.paced_n;
+    row->paced_age_us = s.paced_age_us;
+    row->paced_bytes = s.paced_bytes;
+    row->paced_held_us = s.paced_held_us;
     row->held = s.held;
     row->limited = s.limited;
     row->bytes_per_s = s.bytes_per_s;
@@ -290,7 +307,7 @@ static void fill_breaker(const struct rows_from *from, const struct upstream_sta
     row->g = s->g;
     row->g_bad = s->g_bad;
     row->limit = s->limit_n == UINT32_MAX ? NAN : s->limit_n;
-    row->rate = s->rate_bytes_per_s == LIMIT_RATE_NONE ? NAN : (double)s->rate_bytes_per_s;
+    row->rate = s->rate_bytes_per_s == PACE_RATE_NONE ? NAN : (double)s->rate_bytes_per_s;
     row->held = s->held;
     row->error_state = error_breaker_state_name(u->error_breaker);
     row->error_since_s = seconds_since(from, u->error_since_us);
@@ -330,6 +347,19 @@ struct upstream_row {
     double down_s;
     uint64_t opened, open_failed, died, evicted;
     uint64_t tests, confirmed, exonerated, cuts, cancels, ticks, ticks_late;
+    const char *role;
+    uint32_t role_number;
+    bool read_only;
+    double lag_us, rtt_us;
+    uint32_t connections_max;
+    bool stalled;
+    uint64_t stalls;
+    uint32_t lock_waiters, inverted;
+    const char *probe;
+    bool probe_up;
+    double probe_s;
+    const char *probe_user, *probe_database, *probe_error;
+    uint64_t probe_asked, probe_failed;
 };
 
 #define ROW struct upstream_row
@@ -337,7 +367,7 @@ static const struct table_column upstreams_columns[] = {
     {COL(host, TEXT), .role = TABLE_LABEL},
     {COL(port, U32), .role = TABLE_LABEL},
     {COL(budget, U32), .role = TABLE_GAUGE, .metric = "servers_max",
-     .help = "max_upstream_connections; 0: no limit."},
+     .help = "max_upstream_connections, or what the probe found; 0: no limit."},
     {COL(budget_now, U32), .role = TABLE_GAUGE, .metric = "servers_max_now",
      .help = "The same, lowered for a while after the server said that it was full."},
     {COL(pools, U32), .role = TABLE_GAUGE, .help = "Pools."},
@@ -395,6 +425,33 @@ static const struct table_column upstreams_columns[] = {
      .help = "Statements the breaker wanted cancelled."},
     {COL(ticks, U64), .role = TABLE_COUNTER, .help = "Ticks of the breakers."},
     {COL(ticks_late, U64), .role = TABLE_COUNTER, .help = "Ticks that came too late to judge by."},
+    {COL(role, TEXT)},
+    {COL(role_number, U32), .role = TABLE_GAUGE, .metric = "role",
+     .help = "0 unknown, 1 primary, 2 standby, 3 gone."},
+    {COL(read_only, BOOL), .role = TABLE_GAUGE, .help = "1: transactions there only read."},
+    {COL(lag_us, F64), .role = TABLE_GAUGE, .unit = TABLE_US, .metric = "replay_lag",
+     .help = "Of a standby: age of what it has replayed last."},
+    {COL(rtt_us, F64), .role = TABLE_GAUGE, .unit = TABLE_US, .metric = "probe_rtt",
+     .help = "Time the probe's last question took."},
+    {COL(connections_max, U32), .role = TABLE_GAUGE, .metric = "connections_max",
+     .help = "Connections it allows to ordinary users; 0: not known."},
+    {COL(stalled, BOOL), .role = TABLE_GAUGE,
+     .help = "1 while it accepts connections and answers nothing."},
+    {COL(stalls, U64), .role = TABLE_COUNTER, .help = "Times it was found stalled."},
+    {COL(lock_waiters, U32), .role = TABLE_GAUGE,
+     .help = "Server connections of protected classes that wait for locks."},
+    {COL(inverted, U32), .role = TABLE_GAUGE,
+     .help = "Server connections of other classes that they wait for."},
+    {COL(probe, TEXT)},
+    {COL(probe_up, BOOL), .role = TABLE_GAUGE, .help = "1 while the probe is logged in."},
+    {COL(probe_s, F64)},
+    {COL(probe_user, TEXT)},
+    {COL(probe_database, TEXT)},
+    {COL(probe_error, TEXT)},
+    {COL(probe_asked, U64), .role = TABLE_COUNTER, .metric = "probe_questions",
+     .help = "Questions of the probe."},
+    {COL(probe_failed, U64), .role = TABLE_COUNTER, .metric = "probe_failures",
+     .help = "Its logins and questions that failed."},
 };
 const struct table rows_upstreams_table = {.name = "UPSTREAMS",
                                            .prefix = "upstream",
@@ -417,13 +474,49 @@ static void fill_pressure(const struct pressure *p, struct upstream_row *row)
     row->blind = p->blind;
 }
 
-static void fill_upstream(const struct rows_from *from, const struct upstream_stats *s,
+static void fill_facts(const struct facts_stats *f, struct upstream_row *row)
+{
+    row->budget = f->places_n;
+    row->role = upstream_role_name(f->told.role);
+    row->role_number = f->told.role;
+    row->read_only = f->told.read_only;
+    row->lag_us = f->told.role != UPSTREAM_STANDBY || f->told.lag_us == UINT64_MAX
+                      ? NAN
+                      : (double)f->told.lag_us;
+    row->rtt_us = f->told.rtt_us == 0 ? NAN : (double)f->told.rtt_us;
+    row->connections_max = f->told.connections_max;
+    row->stalled = f->stalled;
+    row->stalls = f->stalls_n;
+    row->lock_waiters = f->lock_waiters_n;
+    row->inverted = f->inverted_n;
+}
+
+static void fill_probe(const struct rows_from *from, struct upstream *u, struct upstream_row *row)
+{
+    struct probe_show probe;
+    struct facts_stats facts;
+    upstream_facts_stats(u, &facts);
+    fill_facts(&facts, row);
+    if (!probe_show(from->proxy->control->probes, u, &probe))
+        return;
+    row->probe = probe.state;
+    row->probe_up = probe.up;
+    row->probe_s = seconds_since(from, probe.since_us);
+    row->probe_user = probe.user;
+    row->probe_database = probe.database;
+    row->probe_error = *probe.error ? probe.error : NULL;
+    row->probe_asked = probe.asked_n;
+    row->probe_failed = probe.failed_n;
+}
+
+static void fill_upstream(const struct rows_from *from, const struct rows_upstream *u,
                           struct upstream_row *row)
 {
+    const struct upstream_stats *s = &u->stats;
+    fill_probe(from, u->upstream, row);
     fill_pressure(&s->pressure, row);
     row->host = s->host;
     row->port = s->port;
-    row->budget = s->opts.budget_n;
     row->budget_now = s->budget_now_n;
     row->pools = s->pools_n;
     row->servers = s->servers_n;
@@ -454,7 +547,55 @@ void rows_fill_upstreams(const struct rows_from *from, struct rows *out)
     size_t n;
     struct rows_upstream *upstreams = rows_upstreams_copy(from->proxy->registry, &n);
     for (size_t i = 0; i < n; i++)
-        fill_upstream(from, &upstreams[i].stats, rows_add(out, &rows_upstreams_table));
+        fill_upstream(from, &upstreams[i], rows_add(out, &rows_upstreams_table));
+    free(upstreams);
+}
+
+/* ---- INVERSIONS ------------------------------------------------------------------------------ */
+
+struct inversion_row {
+    const char *host;
+    uint32_t port;
+    char class[CLASS_NAME_BYTES];
+    const char *action;
+    uint64_t total;
+};
+
+#define ROW struct inversion_row
+static const struct table_column inversions_columns[] = {
+    {COL(host, TEXT), .role = TABLE_LABEL},
+    {COL(port, U32), .role = TABLE_LABEL},
+    {COL(class, CHARS), .role = TABLE_LABEL},
+    {COL(action, TEXT), .role = TABLE_LABEL},
+    {COL(total, U64), .role = TABLE_COUNTER, .metric = "inversions",
+     .help = "Times protected classes waited for locks of this one, by what was done about it."},
+};
+const struct table rows_inversions_table = {
+    .name = "INVERSIONS",
+    .prefix = "",
+    TABLE_OF(inversions_columns),
+    .help = "what was done where protected classes waited for locks of others"};
+#undef ROW
+
+void rows_fill_inversions(const struct rows_from *from, struct rows *out)
+{
+    const struct class_table *classes = classes_of(from);
+    size_t n;
+    struct rows_upstream *upstreams = rows_upstreams_copy(from->proxy->registry, &n);
+    for (size_t i = 0; i < n; i++) {
+        struct facts_stats facts;
+        upstream_facts_stats(upstreams[i].upstream, &facts);
+        for (uint8_t c = 0; c < classes->class_n; c++) {
+            for (int act = 0; act < INVERSION_ACTS_N && classes->at[c].priority > 0; act++) {
+                struct inversion_row *row = rows_add(out, &rows_inversions_table);
+                row->host = upstreams[i].stats.host;
+                row->port = upstreams[i].stats.port;
+                memcpy(row->class, classes->at[c].name, sizeof row->class);
+                row->action = upstream_inversion_act_name((enum upstream_inversion_act)act);
+                row->total = facts.inversions_n[c][act];
+            }
+        }
+    }
     free(upstreams);
 }
 
