@@ -441,6 +441,22 @@ void upstream_tell_sample(struct upstream *u, uint64_t fingerprint, uint64_t dis
     lock_drop(&u->lock);
 }
 
+void upstream_facts_stats(struct upstream *u, struct facts_stats *out)
+{
+    const struct facts *f = &u->facts;
+
+    lock_take(&u->lock);
+    *out = (struct facts_stats){.told = f->told,
+                                .places_n = rights_places(u),
+                                .shared_n = rights_shared(u),
+                                .stalled = f->stalled,
+                                .stalls_n = f->stalls_n,
+                                .lock_waiters_n = f->lock_waiters_n,
+                                .inverted_n = f->inverted_n};
+    memcpy(out->inversions_n, f->inversions_n, sizeof(out->inversions_n));
+    lock_drop(&u->lock);
+}
+
 /* ---- stalled -----------------------------------------------------------------------------------
  */
 

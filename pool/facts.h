@@ -79,6 +79,18 @@ MUST_USE bool upstream_inversion(struct upstream *u, uint32_t *cursor,
                                  struct upstream_inversion *out);
 const char *upstream_inversion_act_name(enum upstream_inversion_act act);
 
+/* For people. */
+struct facts_stats {
+    struct upstream_facts told;
+    uint32_t places_n; /* servers we may have: as configured, or told; 0: not known */
+    uint32_t shared_n; /* of them, what percentages are of */
+    bool stalled;
+    uint64_t stalls_n;
+    uint32_t lock_waiters_n, inverted_n;
+    uint64_t inversions_n[CLASSES_MAX][INVERSION_ACTS_N];
+};
+void upstream_facts_stats(struct upstream *u, struct facts_stats *out);
+
 /* ---- what the probe is asked for, and how it fares --------------------------------------------
  */
 

@@ -352,6 +352,7 @@ bool probe_show(const struct probes *all, const struct upstream *u, struct probe
     if (!p)
         return false;
     *out = (struct probe_show){.state = states[p->state].name,
+                               .up = p->state == PROBE_ASKS || p->state == PROBE_IDLES,
                                .error = p->error,
                                .user = p->user,
                                .database = p->database,

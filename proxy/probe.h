@@ -39,6 +39,7 @@ void probe_stop(struct probes *p);
 
 struct probe_show {
     const char *state; /* one word */
+    bool up;           /* logged in */
     const char *error; /* why it is off, or what failed last; "": all is well */
     const char *user, *database;
     uint64_t since_us;

@@ -295,6 +295,7 @@ const struct rows_show rows_shows[] = {
     {"CLASSES", ROWS_HERE, &rows_classes_table, rows_fill_classes},
     {"BREAKERS", ROWS_HERE, &rows_breakers_table, rows_fill_breakers},
     {"UPSTREAMS", ROWS_HERE, &rows_upstreams_table, rows_fill_upstreams},
+    {"INVERSIONS", ROWS_HERE, &rows_inversions_table, rows_fill_inversions},
     {"HOSTS", ROWS_HERE, &rows_hosts_table, rows_fill_hosts},
     {"REROUTES", ROWS_HERE, &rows_reroutes_table, rows_fill_reroutes},
     {"ENDS", ROWS_HERE, &rows_ends_table, rows_fill_ends},

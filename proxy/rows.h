@@ -74,10 +74,11 @@ void rows_fill_stats(const struct rows_from *from, struct rows *out);
 void rows_fill_totals(const struct rows_from *from, struct rows *out);
 
 extern const struct table rows_classes_table, rows_breakers_table, rows_upstreams_table,
-    rows_ends_table, rows_refusals_table;
+    rows_ends_table, rows_refusals_table, rows_inversions_table;
 void rows_fill_classes(const struct rows_from *from, struct rows *out);
 void rows_fill_breakers(const struct rows_from *from, struct rows *out);
 void rows_fill_upstreams(const struct rows_from *from, struct rows *out);
+void rows_fill_inversions(const struct rows_from *from, struct rows *out);
 void rows_fill_ends(const struct rows_from *from, struct rows *out);
 void rows_fill_refusals(const struct rows_from *from, struct rows *out);
 

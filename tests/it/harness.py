@@ -255,7 +255,7 @@ class Postgres:
         return name
 
     SERVERS = ("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' "
-               "AND application_name <> 'direct'")
+               "AND application_name NOT IN ('direct', 'pgweir probe')")
 
     def servers_n(self):
         """Connections that are not the tests' own."""
