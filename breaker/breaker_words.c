@@ -130,7 +130,8 @@ const char *breaker_explain(const struct breaker *b, uint32_t class_i, uint64_t 
 
 uint64_t breaker_retry_after_us(const struct breaker *b, uint64_t now_us, uint32_t random)
 {
-    uint64_t us = 2 * us_since(b->state_us, now_us);
+    bool sheds = b->state != BREAKER_CLOSED && b->state != BREAKER_EXONERATED;
+    uint64_t us = sheds ? 2 * us_since(b->state_us, now_us) : 0;
     us = us < RETRY_US_MIN ? RETRY_US_MIN : us > RETRY_US_MAX ? RETRY_US_MAX : us;
     return us * 4 / 5 + us * 2 / 5 * random / UINT32_MAX;
 }
