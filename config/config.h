@@ -132,6 +132,9 @@ struct config_globals {
     const char *probe_user, *probe_password, *probe_dbname; /* "": as the pools do */
     uint64_t probe_interval_us;                             /* 0: no probe */
     const char *probe_query;                                /* "": none */
+    const char *baseline_file; /* "": where systemd or the pidfile say; "none": nowhere */
+    uint64_t clean_probe_us;   /* 0: off */
+    bool log_breaker_ticks;
     int breaker, protect; /* for classes that do not say; config has applied them */
 };
 

@@ -355,6 +355,17 @@ static const struct key tls_keys[] = {
 };
 
 static const struct key protection_keys[] = {
+    ROW("baseline_file", KEY_TEXT, KEY_OURS | KEY_RESTART, 0, 0, "", NULL,
+        FIELD(config_globals, baseline_file, const char *),
+        "Where what is normal for each statement is kept over a restart; none: nowhere. Empty: "
+        "$STATE_DIRECTORY/baseline, or beside the pidfile, or nowhere."),
+    ROW("clean_probe", KEY_TIME, KEY_OURS, 0, SECONDS_MAX, "0", NULL,
+        FIELD(config_globals, clean_probe_us, uint64_t),
+        "How often to hold the sheddable classes for half a second, and learn only then what is "
+        "normal; for bulk work that never pauses. 0: never; never more often than every 10 s."),
+    ROW("log_breaker_ticks", KEY_BOOL, KEY_OURS, 0, 1, "0", NULL,
+        FIELD(config_globals, log_breaker_ticks, bool),
+        "Log every tick of a breaker at work: ten lines a second, for tests/model/replay.py."),
     ROW("probe_interval", KEY_TIME, KEY_OURS, 0, SECONDS_MAX, "1", NULL,
         FIELD(config_globals, probe_interval_us, uint64_t),
         "How often a connection of our own asks each server for its role, its lag and who waits "

@@ -6,6 +6,8 @@
 #include "pool/pool.h"
 #include "proxy/vars.h"
 
+enum { CLEAN_PROBE_US_MIN = 10 * US_PER_S }; /* half a second of it is 5 % of the bulk */
+
 static uint32_t limit_of(int n)
 {
     return n > 0 ? (uint32_t)n : 0;
@@ -40,6 +42,9 @@ static void upstream_opts_of(const struct hub *h, struct upstream_opts *out)
     out->instances_n = (uint32_t)g->instances;
     out->address_max_n = limit_of(g->max_address_connections);
     out->can_pace = out->can_cancel = true;
+    out->clean_probe_us = g->clean_probe_us;
+    if (out->clean_probe_us > 0 && out->clean_probe_us < CLEAN_PROBE_US_MIN)
+        out->clean_probe_us = CLEAN_PROBE_US_MIN;
     if (g->max_server_logins > 0)
         out->connecting_n = (uint32_t)g->max_server_logins;
 }
