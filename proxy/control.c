@@ -12,11 +12,12 @@
 #include "proxy/control_watch.h"
 #include "proxy/copyout.h"
 #include "proxy/gates.h"
+#include "proxy/hosts.h"
 #include "proxy/listen.h"
 #include "proxy/log.h"
 #include "proxy/notify.h"
-#include "proxy/session.h"
 #include "proxy/probe.h"
+#include "proxy/session.h"
 #include "proxy/status.h"
 
 enum {
@@ -74,8 +75,8 @@ static void tick_upstreams(struct control *k, uint64_t now_us)
         pool_tick(w.at[i], now_us, &actions);
         session_carry_out(k->hub, &actions);
         control_watch_upstream(k, w.at[i]);
-        if (k->ticks_n % TICKS_PER_SWEEP != 0)
         probe_tick(k->probes, w.at[i], now_us);
+        if (k->ticks_n % TICKS_PER_SWEEP != 0)
             continue;
         pool_sweep(w.at[i], now_us, &actions);
         session_carry_out(k->hub, &actions);
@@ -175,9 +176,9 @@ void control_shut_down(struct control *k, enum control_state how)
         listen_close(k->reload.listen); /* whoever takes over can have the port */
     if (how == CONTROL_WAITS_FOR_SERVERS)
         admin_reconcile(k, "");
-}
     if (how != CONTROL_WAITS_FOR_CLIENTS)
         probe_stop(k->probes);
+}
 
 static bool is_over(struct control *k)
 {
@@ -305,6 +306,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     if (k->ticks_n++ == 0)
         notify_send("READY=1\nSTATUS=serving\n");
     tick_upstreams(k, now_us);
+    hosts_tick(k, now_us);
     if (k->reconcile_n > 0 || k->state == CONTROL_WAITS_FOR_SERVERS) {
         admin_reconcile(k, "");
         k->reconcile_n -= k->reconcile_n > 0;
@@ -385,11 +387,12 @@ void control_close(struct control **control)
     for (size_t i = 0; i < COUNT_OF(k->signals); i++)
         if (k->signals[i])
             event_free(k->signals[i]);
+    probe_close(&k->probes);
     samples_free(&k->samples);
     k->proxy->control = NULL;
-    probe_close(&k->probes);
     gates_free(&k->proxy->gates);
     free(k->pings);
+    hosts_close(k);
     control_watch_free(k);
     free(k);
 }

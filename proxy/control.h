@@ -18,6 +18,7 @@
 
 struct console;
 struct control;
+struct hosts;
 struct listen;
 struct status;
 
@@ -54,9 +55,9 @@ enum control_state {
 struct control_ping;
 /* What was last logged of one upstream's breakers. */
 struct control_watch;
-
 /* proxy/probe.h */
 struct probes;
+
 struct control {
     struct proxy *proxy;
     struct hub *hub;
@@ -73,9 +74,9 @@ struct control {
     struct event *tick;
     struct event *signals[6];
     struct control_ping *pings; /* one a loop */
-    struct control_watch *watches;
     struct probes *probes;
     struct hosts *hosts; /* hosts.h */
+    struct control_watch *watches;
     size_t watches_n;
 };
 
