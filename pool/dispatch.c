@@ -136,6 +136,7 @@ void dispatch_refuse(struct turn *t, struct pool_waiter *w, enum pool_refusal wh
     dispatch_leave(t, w, false);
     w->refusal = why;
     u->tiers[w->class_i].refused_n[why]++;
+    w->over_budget = u->tiers[w->class_i].retry.over;
     if (w == u->asking)
         return; /* the verdict says it */
     places_act(t, &(struct pool_action){

@@ -63,6 +63,7 @@ static enum pool_verdict refuse_at_once(struct turn *t, struct pool_waiter *w,
 {
     w->refusal = why;
     t->u->tiers[w->class_i].refused_n[why]++;
+    w->over_budget = t->u->tiers[w->class_i].retry.over;
     return POOL_REFUSED;
 }
 

@@ -140,6 +140,7 @@ struct pool_waiter {
     uint64_t since_us; /* joined the queue */
     bool queued;       /* under upstream's lock, like all below */
     bool member;       /* of a group that is admitted (pool/groups.h) */
+    bool over_budget;  /* refused, as too many of its class are: it is to be told later */
     uint32_t group_n;  /* refused with POOL_REFUSED_GROUP: servers its group has and wants */
     bool parked;       /* its address has all it may have: in that one's list, not in the pool's */
     uint64_t due_us;   /* when it is refused; 0: never */

@@ -28,6 +28,7 @@
 #include "pool/pool.h"
 #include "pool/queue.h"
 #include "pool/registry.h"
+#include "pool/retry.h"
 #include "pool/show.h"
 #include "pool/upstream.h"
 
@@ -142,6 +143,7 @@ struct tier {
     /* totals */
     uint64_t granted_n, granted_at_once_n, left_n, lease_us, wait_us, wait_us_max;
     uint64_t refused_n[POOL_REFUSALS_N];
+    struct retry_budget retry;
     uint64_t culled_n; /* statements marked to be cancelled */
     uint64_t wait_n[SHOW_WAIT_BUCKETS];
 };

@@ -231,6 +231,18 @@ static void tick_breaker(struct turn *t, const struct look *look)
     obey_breaker(u);
 }
 
+/* Of those who asked and have their answer. */
+static void tick_retries(struct turn *t)
+{
+    for (uint32_t i = 0; i < t->u->class_n; i++) {
+        struct tier *tier = &t->u->tiers[i];
+        uint64_t refused_n = 0;
+        for (uint32_t why = 0; why < POOL_REFUSALS_N; why++)
+            refused_n += tier->refused_n[why];
+        retry_tick(&tier->retry, tier->granted_n + tier->left_n + refused_n, refused_n, t->now_us);
+    }
+}
+
 static void tick_error_breaker(struct turn *t)
 {
     struct upstream *u = t->u;
@@ -376,6 +388,7 @@ void pool_tick(struct upstream *u, uint64_t now_us, struct pool_actions *actions
     tick_budget(u, now_us);
     for (uint32_t i = 0; i < u->class_n; i++)
         queue_tick(&u->queues[i], u->serving_since_us, now_us);
+    tick_retries(&t);
     tick_down(&t);
     tick_reserves(&t);
     dispatch_chores(&t);
