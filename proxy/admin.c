@@ -6,6 +6,7 @@
 #include <strings.h>
 
 #include "pool/cull.h"
+#include "proxy/baselines.h"
 #include "proxy/gates.h"
 #include "proxy/listen.h"
 #include "proxy/log.h"

@@ -8,6 +8,7 @@
 
 #include "pool/show.h"
 #include "proxy/admin.h"
+#include "proxy/baselines.h"
 #include "proxy/console.h"
 #include "proxy/control_watch.h"
 #include "proxy/copyout.h"
@@ -19,6 +20,7 @@
 #include "proxy/probe.h"
 #include "proxy/session.h"
 #include "proxy/status.h"
+#include "proxy/texts.h"
 
 enum {
     TICKS_PER_SWEEP = 3, /* of pools: PgBouncer's janitor comes three times a second, too */
@@ -296,6 +298,8 @@ static void each_second(struct control *k, uint64_t now_us)
     ping(k, now_us);
     reap(k, now_us);
     status_tick(k->status, now_us);
+    if (k->baselines)
+        baselines_tick(k->baselines, k->proxy->registry, now_us);
 }
 
 static void on_tick(evutil_socket_t fd, short what, void *arg)
@@ -312,6 +316,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
         k->reconcile_n -= k->reconcile_n > 0;
     }
     console_tick(k);
+    texts_tick();
     if (k->ticks_n % TICKS_PER_SECOND == 0)
         each_second(k, now_us);
     take_sample(k, now_us);
@@ -369,6 +374,7 @@ bool control_open(struct control **out, const struct control_opts *opts, struct 
         return err_set(err, "53200", "out of memory");
     }
     fill(k, opts);
+    k->baselines = baselines_open(&k->hub->config->globals);
     if (status_open(&k->status, k, err) && arm(k, err))
         return true;
     control_close(out);
@@ -382,6 +388,8 @@ void control_close(struct control **control)
     if (!k)
         return;
     status_close(&k->status);
+    if (k->baselines)
+        baselines_close(&k->baselines, k->proxy->registry, control_now(k));
     if (k->tick)
         event_free(k->tick);
     for (size_t i = 0; i < COUNT_OF(k->signals); i++)

@@ -16,6 +16,7 @@
 #include "proxy/reload.h"
 #include "proxy/samples.h"
 
+struct baselines;
 struct console;
 struct control;
 struct hosts;
@@ -76,6 +77,7 @@ struct control {
     struct control_ping *pings; /* one a loop */
     struct probes *probes;
     struct hosts *hosts; /* hosts.h */
+    struct baselines *baselines; /* NULL: out of memory at the start */
     struct control_watch *watches;
     size_t watches_n;
 };

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "pool/show.h"
+#include "proxy/baselines.h"
 #include "proxy/log.h"
 
 enum { LINE_BYTES = 1800 }; /* the log cuts at 2,048 */
@@ -24,6 +25,8 @@ static struct control_watch *watch_of(struct control *k, struct upstream *u)
     if (!all)
         return NULL;
     k->watches = all;
+    if (k->baselines)
+        baselines_apply(k->baselines, u, control_now(k));
     k->watches[k->watches_n] =
         (struct control_watch){.upstream = u, .error_state = ERROR_BREAKER_CLOSED};
     return &k->watches[k->watches_n++];

@@ -10,6 +10,7 @@
 #include "proxy/gather.h"
 #include "proxy/pacer.h"
 #include "proxy/route.h"
+#include "proxy/texts.h"
 
 /* One call's working state. */
 struct up {
@@ -127,6 +128,7 @@ static void parse_named(struct up *u, const struct wire_parse *parse)
     }
     struct sql_info info;
     sql_scan(parse->text, parse->text_n, parse->text_cut, &info);
+    texts_note(info.fingerprint, parse->text, parse->text_n);
     struct prep_stmt *stmt = prep_intern(parse->rest, &info);
     uint64_t serial = stmt ? prep_names_add(&c->names, parse->name, parse->name_n, stmt) : 0;
     if (!serial) {
@@ -156,6 +158,7 @@ static void parse_one(struct up *u, const struct wire_msg *m, const struct wire_
     }
     struct sql_info info;
     sql_scan(p->text, p->text_n, p->text_cut, &info);
+    texts_note(info.fingerprint, p->text, p->text_n);
     statement_begins(u, info.fingerprint, info.flags);
     note_text(u, p->text, p->text_n, &info);
     note_flags(u, info.flags);
@@ -327,6 +330,7 @@ static void query(struct up *u, const struct wire_msg *m, const struct wire_text
 {
     struct sql_info info;
     sql_scan(q->text, q->text_n, q->cut, &info);
+    texts_note(info.fingerprint, q->text, q->text_n);
     statement_begins(u, info.fingerprint, info.flags);
     note_text(u, q->text, q->text_n, &info);
     note_flags(u, info.flags);

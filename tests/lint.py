@@ -19,11 +19,11 @@ LAYERS = ["breaker", "pool", "config", "proxy", "bench", "tests"]  # each may in
 # Inside proxy/: the rank of a file by its stem, or else by the first word of it. It includes files
 # of its own rank or a lower one.
 RANKS = [
-    "ends log buf view wire sql scram stats vars version hash",
+    "ends log buf view wire sql scram stats vars version hash texts",
     "worker sock net tls dns",
     "client auth server prep relay gather owed route refusal hub listen_peer census gates stream "
     "pacer",
-    "flow session steer hosts hello grant drain cancel cull sweep hubs control console admin status table "
+    "flow session hold steer hosts hello grant drain cancel cull sweep hubs control baselines console admin status table "
     "command copyout metrics notify rows samples listen probe reload main",
 ]
 TOP_LEVEL = {"proxy", "pool", "breaker", "config", "bench", "tests", "Makefile", "README.md",
