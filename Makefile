@@ -58,6 +58,7 @@ UNIT_SRC := $(wildcard tests/t_*.c)
 SIM_SRC := $(wildcard tests/sim/*.c)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 BENCH_SRC := $(wildcard bench/*.c)
+BENCH_SIM_SRC := $(wildcard bench/sim/*.c)
 # Each bench/*.c with a main() is a program; the others are shared by all of them.
 BENCH_MAIN := $(if $(BENCH_SRC),$(shell grep -l '^int main' $(BENCH_SRC)))
 BENCH_LIB := $(filter-out $(BENCH_MAIN),$(BENCH_SRC))
@@ -68,10 +69,11 @@ UNIT_BIN := $(UNIT_SRC:tests/%.c=$(O)/tests/%)
 SIM_BIN := $(if $(SIM_SRC),$(O)/tests/sim)
 FUZZ_BIN := $(FUZZ_SRC:tests/fuzz/%.c=$(O)/fuzz/%)
 BENCH_BIN := $(BENCH_MAIN:bench/%.c=$(O)/bench/%)
-ALL_SRC := $(LIB_SRC) $(MAIN_SRC) $(UNIT_SRC) $(SIM_SRC) $(BENCH_SRC)
+BENCH_SIM_BIN := $(if $(BENCH_SIM_SRC),$(O)/bench/sim)
+ALL_SRC := $(LIB_SRC) $(MAIN_SRC) $(UNIT_SRC) $(SIM_SRC) $(BENCH_SRC) $(BENCH_SIM_SRC)
 FUZZ_OBJ := $(LIB_SRC:%.c=$(O)/fuzz/obj/%.o)
 
-.PHONY: all help unit-build unit sim-build sim fuzz-build fuzz bench-build \
+.PHONY: all help unit-build unit sim-build sim sim-check fuzz-build fuzz bench-build \
         everything it deps run test lint format drill bench install clean FORCE
 .DELETE_ON_ERROR:
 .SUFFIXES:
@@ -136,6 +138,10 @@ $(BENCH_BIN): $(O)/bench/%: $(O)/obj/bench/%.o $(call obj,$(BENCH_LIB)) $(O)/lib
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $^ -o $@ $(LIBS)
+$(O)/bench/sim: $(call obj,$(BENCH_SIM_SRC)) $(O)/libweir.a
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $^ -o $@ $(LIBS)
 
 $(O)/fuzz/obj/%.o: %.c $(O)/fuzz/flags
 	@mkdir -p $(@D)
@@ -150,16 +156,19 @@ $(FUZZ_BIN): $(O)/fuzz/%: $(O)/fuzz/obj/tests/fuzz/%.o $(O)/fuzz/libweir.a
 	$(Q)$(CLANG) $(FUZZ_CFLAGS) -fsanitize=fuzzer,$(FUZZ_SAN) $^ -o $@ $(LIBS)
 
 unit-build: $(UNIT_BIN)
-sim-build: $(SIM_BIN)
-bench-build: $(BENCH_BIN)
+sim-build: $(SIM_BIN) $(BENCH_SIM_BIN)
+bench-build: $(BENCH_BIN) $(BENCH_SIM_BIN)
 fuzz-build: $(FUZZ_BIN)
-everything: $(if $(MAIN_SRC),$(O)/pgweir) $(UNIT_BIN) $(SIM_BIN) $(BENCH_BIN) ## build pgweir, tests, simulator, bench programs
+everything: $(if $(MAIN_SRC),$(O)/pgweir) $(UNIT_BIN) $(SIM_BIN) $(BENCH_BIN) $(BENCH_SIM_BIN) ## build pgweir, tests, simulator, bench programs
 
 unit: $(UNIT_BIN) ## build and run the unit tests
 	@set -e; for t in $(UNIT_BIN); do echo "== $$t"; $$t; done
 
+sim: $(BENCH_SIM_BIN) ## overload in a modelled PostgreSQL: scenarios, policies, goals (SIM=options)
+	$(O)/bench/sim $(SIM)
+
 SEEDS ?= 1..10000
-sim: sim-build ## run the simulator of pool and breakers (SEEDS=1..10000)
+sim-check: $(SIM_BIN) ## random lives of the pool against its invariants (SEEDS=1..10000)
 	$(O)/tests/sim --seeds $(SEEDS)
 
 fuzz: fuzz-build ## run each fuzz target for FUZZ_TIME seconds (60); new inputs are kept in O/corpus
@@ -180,7 +189,7 @@ lint: ## format, clang-tidy, layers, house rules
 	O=$(O) $(PYTHON) tests/lint.py
 
 format: ## let clang-format rewrite all C files
-	clang-format -i $(wildcard $(addsuffix /*.[ch],breaker pool config proxy bench tests tests/sim tests/fuzz))
+	clang-format -i $(wildcard $(addsuffix /*.[ch],breaker pool config proxy bench bench/sim tests tests/sim tests/fuzz))
 
 run: $(O)/pgweir ## serve a scratch PostgreSQL, or the one of PGHOST or DATABASE, until Ctrl-C
 	@O=$(O) proxy/run.sh
