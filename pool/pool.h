@@ -279,6 +279,8 @@ const char *pool_user(const struct pool *p);
  * pool_set_owner() is a compare-and-swap: the owner that stands after it comes back. */
 void *pool_owner(struct pool *p);
 void *pool_set_owner(struct pool *p, void *owner);
+/* Its last attempt to open a server failed, or its upstream is not served. */
+bool pool_is_down(struct pool *p);
 /* Why the pool's last attempt to open a server failed; empty when the last one succeeded. */
 void pool_down_reason(struct pool *p, struct err *out);
 

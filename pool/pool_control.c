@@ -175,6 +175,14 @@ void *pool_set_owner(struct pool *p, void *owner)
     return set ? owner : before;
 }
 
+bool pool_is_down(struct pool *p)
+{
+    lock_take(&p->upstream->lock);
+    bool is_down = p->down || !p->upstream->serving;
+    lock_drop(&p->upstream->lock);
+    return is_down;
+}
+
 void pool_down_reason(struct pool *p, struct err *out)
 {
     lock_take(&p->upstream->lock);

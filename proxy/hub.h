@@ -12,6 +12,7 @@
 #include "config/config.h"
 #include "pool/class.h"
 #include "pool/registry.h"
+#include "pool/retry.h"
 #include "proxy/stats.h"
 #include "proxy/worker.h"
 
@@ -85,6 +86,9 @@ struct hub {
     struct hub_slot *slots;
     uint32_t slots_n, slot_free;
     uint64_t swept_us;
+    struct client *held; /* refused, and to be told later; see hold.h */
+    uint32_t held_n;
+    struct retry_table retries;
     uint32_t steered_n;  /* proxy->standing_n when clients were last looked at */
     uint32_t steer_turn; /* the next one goes to the next of several hosts that are alike */
     uint64_t strays_us;  /* strays were last looked at */

@@ -6,6 +6,7 @@
 #include "proxy/census.h"
 #include "proxy/console.h"
 #include "proxy/cull.h"
+#include "proxy/hold.h"
 #include "proxy/log.h"
 #include "proxy/refusal.h"
 #include "proxy/steer.h"
@@ -76,6 +77,7 @@ static void leave(struct client *c)
     struct pool_actions actions;
     must(c->gone && !c->server);
     steer_forget(c);
+    hold_forget(c);
     hub_slot_give(h, c->pid);
     if (c->logged_in) {
         DL_DELETE(h->clients, c);
@@ -442,6 +444,13 @@ void session_refused(struct client *c)
     }
     if (!cancelled && steer_waits_on(c))
         return;
+    if (!cancelled && hold_refusal(c))
+        return;
+    session_turn_away(c);
+}
+
+void session_turn_away(struct client *c)
+{
     if (c->waiter.refusal == POOL_REFUSED_SHED)
         count_add(&c->hub->classes[c->waiter.class_i].shed, 1);
     if (c->state != CLIENT_WELCOME) {
@@ -467,8 +476,9 @@ bool session_cancel(struct client *c, struct letter *done)
     }
     if (c->state != CLIENT_QUEUED)
         return false;
-    if (c->strays) {
+    if (c->strays || c->held_until_us) {
         steer_forget(c);
+        hold_forget(c);
         refuse(c, CLIENT_REFUSAL_CANCELLED);
         return false;
     }

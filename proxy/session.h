@@ -32,6 +32,8 @@ void session_ask(struct client *c);
 /* The pool's answer to a client that waited. s == NULL: it has to ask again. */
 void session_granted(struct client *c, struct server *s);
 void session_refused(struct client *c);
+/* It is told now. */
+void session_turn_away(struct client *c);
 /* The server has taken (or refused) the settings of the client it prepares for. */
 void session_prepared(struct client *c, struct server *s);
 /* The server went away, or must: its client gets an error and stays, where that is possible. why
