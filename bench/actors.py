@@ -86,11 +86,11 @@ class Scans(Readers):
 
     def __init__(self, readers_n, names):
         super().__init__(readers_n, names, statements=(
-            "SELECT count(*), sum(amount), avg(balance) FROM ledger_1 WHERE note LIKE '%ab%'",
+            "SELECT count(*), sum(amount), avg(balance) FROM public.ledger_1 WHERE note LIKE '%ab%'",
             "SELECT max(n) FROM (SELECT account % 50000, count(*), sum(amount) AS n"
-            " FROM ledger_2 GROUP BY 1) q",
-            "SELECT count(*) FROM (SELECT note FROM ledger_3 ORDER BY note DESC OFFSET 0) q",
-            "SELECT count(DISTINCT account), max(tax) FROM ledger_4"))
+            " FROM public.ledger_2 GROUP BY 1) q",
+            "SELECT count(*) FROM (SELECT note FROM public.ledger_3 ORDER BY note DESC OFFSET 0) q",
+            "SELECT count(DISTINCT account), max(tax) FROM public.ledger_4"))
 
 
 class Dump(Actor):

@@ -18,12 +18,12 @@ import shutil
 import socket
 import statistics
 import struct
-import subprocess
 import sys
 import time
 
 sys.dont_write_bytecode = True  # all that is made lies in the build folder
 import lab
+from gauge import Pgbench, Syscalls, count_calls, instructions
 from lab import say
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS") or (1 if lab.QUICK else 5))
@@ -34,6 +34,7 @@ CLIENTS = [16] if lab.QUICK else [1, 16, 64, 1000]
 TRANSPORTS = ["tcp"] if lab.QUICK else ["tcp", "unix"]
 IDLE_N = 500 if lab.QUICK else 5000
 POOL_N = 20
+SIGNALS_NOTE = "pgweir twice: signals off beside on"
 SESSION_CLIENTS_MAX = 64  # PostgreSQL has 100 places; a session pool needs one for each client
 
 
@@ -45,11 +46,11 @@ class Result:
         self.theirs, self.ours, self.better = theirs, ours, better
 
     @staticmethod
-    def spread(values):
+    def spread(values, digits=2):
         if not values:
             return "-"
         middle = lab.median(values)
-        digits = 2 if middle < 100 else 0
+        digits = digits if middle < 100 else 0
         text = f"{middle:.{digits}f}"
         return text if len(values) < 2 else \
             f"{text} [{min(values):.{digits}f}-{max(values):.{digits}f}]"
@@ -60,88 +61,13 @@ class Result:
     def row(self):
         return {"part": self.part, "what": self.what, "unit": self.unit,
                 "pgbouncer": self.spread(self.theirs), "pgweir": self.spread(self.ours),
-                "ratio": self.spread(self.ratios()), "note": self.note}
+                "ratio": self.spread(self.ratios(), 3), "note": self.note}
 
     def csv_rows(self):
         for who, values in (("pgbouncer", self.theirs), ("pgweir", self.ours)):
             for i, value in enumerate(values):
                 yield {"part": self.part, "what": self.what, "unit": self.unit, "who": who,
                        "round": i + 1, "value": f"{value:.6g}"}
-
-
-# ---- measuring one run --------------------------------------------------------------------------
-
-
-class Pgbench:
-    """A select-only pgbench whose progress lines cut out the time after all clients are connected:
-    `window()` runs between the first line and the last."""
-
-    def __init__(self, conninfo, clients, *more, seconds=SECONDS, pinned=True, password=None):
-        env = {**os.environ, "PGPASSWORD": password} if password else None
-        self.seconds = seconds
-        self.process = lab.start(
-            ["pgbench", "-n", "-S", "-P", 1, "-T", int(seconds) + 10, "-c", clients,
-             "-j", min(clients, 2), *more, conninfo], cpus=CPUS[0] if pinned else None,
-            **lab.PIPES, env=env)
-        self.said = []
-
-    def progress(self):
-        """Transactions a second of the next progress line, and when it came."""
-        for line in self.process.stderr:
-            if line.startswith("progress:"):
-                return float(line.split()[3]), time.monotonic()
-            self.said.append(line)
-        self.process.wait()
-        raise lab.Trouble(f"pgbench ended early: {' '.join(self.said)[-600:]}")
-
-    def window(self, read=lambda: 0):
-        """(transactions, seconds, growth of what read() tells) between first and last line."""
-        _, last = self.progress()
-        begun, before, transactions = last, read(), 0.0
-        for _ in range(int(self.seconds)):
-            tps, now = self.progress()
-            transactions += tps * (now - last)
-            last = now
-        grown = read() - before
-        self.finish()
-        return transactions, last - begun, grown
-
-    def finish(self):
-        """Ends it; trouble when any of its clients met an error."""
-        self.process.terminate()
-        self.said += self.process.communicate()[1].splitlines()
-        errors = [line for line in self.said if "error" in line or "aborted" in line]
-        if errors:
-            raise lab.Trouble(f"pgbench: {errors[0]}")
-
-
-class Syscalls:
-    """Counts the system calls of a process: perf where the kernel lets us, strace otherwise (which
-    slows the proxy down, so that it finds more to do at each turn)."""
-
-    def __init__(self):
-        probe = ["perf", "stat", "-x,", "-e", "raw_syscalls:sys_enter", "true"]
-        try:
-            works = subprocess.run(probe, capture_output=True, check=False).returncode == 0
-        except OSError:
-            works = False
-        self.tool = "perf" if works else "strace" if shutil.which("strace") else None
-
-    def begin(self, pid):
-        if self.tool == "perf":
-            command = ["perf", "stat", "-x,", "-e", "raw_syscalls:sys_enter", "-p", pid]
-        else:
-            command = ["strace", "-c", "-f", "-qq", "-U", "calls,name", "-p", pid]
-        return lab.start(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-
-    def end(self, process):
-        process.send_signal(2)
-        said = process.communicate(timeout=30)[1]
-        if self.tool == "perf":
-            return float(said.strip().splitlines()[-1].split(",")[0])
-        return sum(float(line.split()[0]) for line in said.splitlines()
-                   if len(line.split()) == 2 and line.split()[0].isdigit()
-                   and line.split()[1] != "total")
 
 
 # ---- the two -------------------------------------------------------------------------------------
@@ -151,6 +77,13 @@ def pgbouncer_prepares():
     """Whether this PgBouncer knows prepared statements in transaction mode (1.21 and later)."""
     version = lab.pgbouncer_version(lab.pgbouncer_path()).split()[-1].split(".")
     return (int(version[0]), int(version[1])) >= (1, 21)
+
+
+# All that watches the traffic: nothing of it, and all of it.
+SIGNALS = {
+    "off": {"breaker": "off", "probe_interval": 0},
+    "on": {"breaker": "enforce", "probe_interval": 1, "probe_query": "SELECT 1",
+           "text": "[class interactive]\nslo_p99 = 100ms\n"}}
 
 
 class Pair:
@@ -164,6 +97,14 @@ class Pair:
         self.ours = lab.Pooler(out, lab.weir_path(), pg, "pgweir", own={"workers": workers},
                                **settings).start(cpus=cpus)
 
+    @classmethod
+    def of_signals(cls, pg, out):
+        """pgweir twice: without its signals (as "theirs"), and with all of them."""
+        pair = cls.__new__(cls)
+        pair.theirs, pair.ours = (
+            signals_pooler(pg, out, which).start(cpus=CPUS[1]) for which in ("off", "on"))
+        return pair
+
     def turns(self, rounds=None):
         """(round, which, pooler), who goes first alternating, against whatever drifts."""
         for i in range(rounds or ROUNDS):
@@ -176,6 +117,12 @@ class Pair:
             status = pooler.stop()
             if status != 0 and pooler.is_weir:
                 say(f"{pooler.name} ended with {status}: see {pooler.log_path}")
+
+
+def signals_pooler(pg, out, which, **own):
+    return lab.Pooler(out, lab.weir_path(), pg, f"signals-{which}",
+                      own={"workers": 1, **SIGNALS[which], **own}, max_client_conn=1000,
+                      default_pool_size=POOL_N)
 
 
 def cells():
@@ -216,28 +163,14 @@ def select_cell(pair, counter, cell, alone, note):
         if alone and which == "theirs":
             continue
         conninfo = pooler.conninfo(unix=transport == "unix")
-        load = Pgbench(conninfo, clients, "-M", protocol)
+        load = Pgbench(conninfo, clients, "-M", protocol, seconds=SECONDS)
         transactions, _, ns = load.window(lambda p=pooler: lab.cpu_ns(p.pid))
         cpu[which].append(ns / 1000 / transactions)
         if i == 0 and counter.tool:
-            load = Pgbench(conninfo, clients, "-M", protocol)
+            load = Pgbench(conninfo, clients, "-M", protocol, seconds=SECONDS)
             calls[which].append(count_calls(load, counter, pooler.pid))
     yield Result("CPU", what, "us/transaction", cpu["theirs"], cpu["ours"], note)
     yield Result("system calls", what, "per transaction", calls["theirs"], calls["ours"], note)
-
-
-def count_calls(load, counter, pid):
-    """System calls a transaction. Counter and progress lines do not start at the same instant:
-    both are taken as rates over their own time."""
-    load.progress()
-    tracer = counter.begin(pid)
-    time.sleep(0.25)  # until it is attached
-    begun = time.monotonic()
-    tps = [load.progress()[0] for _ in range(int(load.seconds))]
-    length = time.monotonic() - begun
-    counted = counter.end(tracer)
-    load.finish()
-    return counted / (length + 0.25) / (sum(tps) / len(tps))
 
 
 def part_copy(pg, out):
@@ -374,7 +307,8 @@ def login_cell(pair, auth, transport):
     say(f"login: {auth} {transport}")
     cost, rate = {"theirs": [], "ours": []}, {"theirs": [], "ours": []}
     for _, which, pooler in pair.turns():
-        load = Pgbench(pooler.conninfo(unix=transport == "unix"), 8, "-C", password="app")
+        load = Pgbench(pooler.conninfo(unix=transport == "unix"), 8, "-C", seconds=SECONDS,
+                       password="app")
         logins, seconds, ns = load.window(lambda p=pooler: lab.cpu_ns(p.pid))
         cost[which].append(ns / 1000 / logins)
         rate[which].append(logins / seconds)
@@ -393,7 +327,8 @@ def part_workers(pg, out):
             for n, pair in pairs.items():
                 for _, which, pooler in pair.turns(1):
                     say(f"workers: {n}, {pooler.name}, round {i + 1}")
-                    load = Pgbench(pooler.conninfo(unix=True), 64, "-M", "simple", pinned=False)
+                    load = Pgbench(pooler.conninfo(unix=True), 64, "-M", "simple",
+                                   seconds=SECONDS, pinned=False)
                     transactions, seconds, _ = load.window()
                     tps[n][which].append(transactions / seconds)
     finally:
@@ -407,7 +342,43 @@ def part_workers(pg, out):
                  tps[1]["ours"], tps[2]["ours"], "nobody pinned", better="more")
 
 
-PARTS = {"select": part_select, "copy": part_copy, "idle": part_idle, "login": part_login,
+def part_signals(pg, out):
+    """What the breakers, the probe and an SLO cost: pgweir with all of them beside pgweir with none.
+    CPU time as everywhere; and instructions of the worker, which no neighbour can disturb."""
+    pair = Pair.of_signals(pg, out)
+    try:
+        for protocol in PROTOCOLS:
+            say(f"signals: CPU, {protocol}")
+            cpu = {"theirs": [], "ours": []}
+            for _, which, pooler in pair.turns(max(ROUNDS, 1 if lab.QUICK else 9)):
+                load = Pgbench(pooler.conninfo(unix=True), 16, "-M", protocol, seconds=SECONDS)
+                transactions, _, ns = load.window(lambda p=pooler: lab.cpu_ns(p.pid))
+                cpu[which].append(ns / 1000 / transactions)
+            yield Result("signals", f"CPU, {protocol}", "us/transaction", cpu["theirs"],
+                         cpu["ours"], SIGNALS_NOTE)
+    finally:
+        pair.stop()
+    if not shutil.which("valgrind"):
+        say("no valgrind: instructions are not counted")
+        return
+    few, many = (200, 600) if lab.QUICK else (2000, 10000)
+    for protocol in PROTOCOLS:
+        say(f"signals: instructions, {protocol}")
+        counts = []
+        for which in ("off", "on"):
+            counts.append([])
+            for transactions in (few, many):
+                pooler = signals_pooler(pg, out, which)
+                pooler.under = ["valgrind", "-q", "--tool=callgrind", "--separate-threads=yes",
+                                f"--callgrind-out-file={pooler.dir}/callgrind.out"]
+                counts[-1].append(instructions(pooler, pooler.conninfo(unix=True), protocol,
+                                               transactions))
+        off, on = ((b - a) / (many - few) for a, b in counts)
+        yield Result("signals", f"instructions, {protocol}", "per transaction", [off], [on],
+                     SIGNALS_NOTE)
+
+
+PARTS = {"signals": part_signals, "select": part_select, "copy": part_copy, "idle": part_idle, "login": part_login,
          "workers": part_workers}
 
 
@@ -435,6 +406,13 @@ def aims(results):
         worst, where = min(found)
         yield "COPY out: 3 times PgBouncer's MB a CPU second", worst >= 3.0, \
             f"worst x{worst:.2f} ({where})"
+    for unit, text in (("us/transaction", "CPU a transaction"),
+                       ("per transaction", "instructions a transaction")):
+        found = ratios("signals", unit)
+        if found:
+            worst, where = max(found)
+            yield f"all signals cost at most 3 %: {text}", worst <= 1.03, \
+                f"worst x{worst:.3f} ({where})"
     idle = [lab.median(r.ours) for r in results if r.part == "memory" and r.ours]
     if idle:
         yield "an idle client at most 1 KiB", max(idle) <= 1024, f"{max(idle):.0f} bytes"

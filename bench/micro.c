@@ -1,10 +1,12 @@
-/* What the small pieces of the hot path cost, in nanoseconds: an estimator's observation, a lease
- * from the pool (one thread, and two that contend), a message header, a byte of a statement.
+/* What the small pieces cost, in nanoseconds, as a table: an estimator's observation and its tick,
+ * a lease from the pool (one thread, and two that contend), the tick of an upstream, a take from
+ * the bucket that paces a stream, a message header, a byte of a statement and its fingerprint.
  *
  * Each figure is the best of several short runs: what is asked is the cost of the code, and all a
  * shared machine can do is add to it. The thread's own CPU clock is read where one thread works,
  * the wall clock where two contend. */
 #include "breaker/estimator.h"
+#include "pool/pace.h"
 #include "pool/registry.h"
 #include "proxy/sql.h"
 #include "proxy/wire.h"
@@ -24,7 +26,10 @@ enum {
     WALKS_N = 200,
     SCANS_N = 20000,
     LEASES_N = 500000,
-    SERVERS_N = 4, /* idle at home of each thread */
+    SERVERS_N = 16, /* idle at home of each thread */
+    BATCHES_N = 20000,
+    TICKS_N = 2000,
+    TAKES_N = 2000000,
     THREADS_MAX = 2,
 };
 
@@ -40,15 +45,15 @@ static volatile uint64_t sink;
 
 static void report(const char *what, double ns, const char *unit)
 {
-    printf("%-44s %8.2f ns/%s\n", what, ns, unit);
+    printf("| %-40s | %9.2f | %-11s |\n", what, ns, unit);
 }
 
 /* ---- estimator ---------------------------------------------------------------------------- */
 
-static double observe_ns(struct estimator *e, uint32_t statements_n)
+static double observe_ns(struct estimator *e, uint32_t statements_n, double *tick_ns)
 {
     uint64_t now_us = 1000 * (uint64_t)US_PER_S;
-    uint64_t ns = 0;
+    uint64_t ns = 0, ticks_ns = 0;
     struct estimator_opts opts;
     estimator_opts_defaults(&opts);
     estimator_init(e, &opts, now_us);
@@ -60,10 +65,13 @@ static double observe_ns(struct estimator *e, uint32_t statements_n)
         }
         ns += clock_ns(CLOCK_THREAD_CPUTIME_ID) - begun_ns;
         now_us += US_PER_S / 10;
+        begun_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
         estimator_queue_empty(e);
         struct pressure p = estimator_pressure(e, now_us, NULL, 0, 0);
         estimator_tick_end(e, now_us, p.p < 0.7 ? ESTIMATOR_CALM : ESTIMATOR_DISTURBED);
+        ticks_ns += clock_ns(CLOCK_THREAD_CPUTIME_ID) - begun_ns;
     }
+    *tick_ns = (double)ticks_ns * OBSERVATIONS_PER_TICK / OBSERVATIONS_N;
     return (double)ns / OBSERVATIONS_N;
 }
 
@@ -74,13 +82,15 @@ static void measure_estimator(void)
     static const uint32_t statements[] = {1, 200, 3000};
     for (uint32_t s = 0; s < COUNT_OF(statements); s++) {
         char what[64];
-        double best = 1e9;
+        double best = 1e9, best_tick = 1e9;
         for (uint32_t run = 0; run < RUNS_N; run++) {
-            double ns = observe_ns(e, statements[s]);
+            double tick_ns, ns = observe_ns(e, statements[s], &tick_ns);
             best = ns < best ? ns : best;
+            best_tick = tick_ns < best_tick ? tick_ns : best_tick;
         }
         snprintf(what, sizeof what, "estimator, %u different statements", statements[s]);
         report(what, best, "observation");
+        report(what, best_tick, "tick");
     }
     free(e);
 }
@@ -133,8 +143,9 @@ static void measure_sql(void)
     static const struct {
         const char *what, *text;
     } cases[] = {
-        {"sql, pgbench's SELECT", "SELECT abalance FROM pgbench_accounts WHERE aid = 4711;"},
-        {"sql, a report with a join",
+        {"fingerprint, pgbench's SELECT",
+         "SELECT abalance FROM pgbench_accounts WHERE aid = 4711;"},
+        {"fingerprint, a report with a join",
          "SELECT o.id, o.booked, sum(l.amount * l.price) AS total FROM orders o JOIN lines l ON "
          "l.order_id = o.id WHERE o.customer = 'Dr. O''Reilly' AND o.booked BETWEEN '2024-01-01' "
          "AND '2024-12-31' AND o.state IN ('open', 'sent', 'paid', 'late') GROUP BY o.id, "
@@ -219,34 +230,58 @@ static void leaser_close(struct leaser *l)
         must(pool_closed(&l->servers[i], false, 2 * (uint64_t)US_PER_S, &actions));
 }
 
-static double lease_ns(uint32_t threads_n)
+/* A registry with one pool, and what leads to it. */
+struct bed {
+    struct pool_registry *registry;
+    struct upstream *upstream;
+    struct pool *pool;
+    uint16_t worker_first_i;
+    uint8_t class_i;
+};
+
+static void bed_open(struct bed *bed)
 {
-    static struct leaser leasers[THREADS_MAX];
     struct registry_opts registry_opts;
     struct upstream_opts upstream_opts;
     struct pool_opts pool_opts;
     struct class_table classes;
-    pthread_barrier_t barrier;
     struct err err;
     registry_opts_defaults(&registry_opts);
     registry_opts.worker_n = THREADS_MAX + 1;
     upstream_opts_defaults(&upstream_opts);
     upstream_opts.connecting_n = SERVERS_N * THREADS_MAX;
     pool_opts_defaults(&pool_opts);
+    pool_opts.size_n = SERVERS_N * THREADS_MAX;
     class_table_init(&classes);
-    struct pool_registry *registry = registry_new(&registry_opts, &classes, &err);
-    must(registry);
-    struct upstream *u = upstream_get(registry, "127.0.0.1", 5432, &upstream_opts, &err);
-    must(u);
-    struct pool *pool =
-        pool_get(registry, &(struct pool_key){.database = "d", .user = "u", .upstream = u},
-                 &pool_opts, &err);
-    must(pool);
+    bed->registry = registry_new(&registry_opts, &classes, &err);
+    must(bed->registry);
+    bed->upstream = upstream_get(bed->registry, "127.0.0.1", 5432, &upstream_opts, &err);
+    must(bed->upstream);
+    bed->pool = pool_get(
+        bed->registry, &(struct pool_key){.database = "d", .user = "u", .upstream = bed->upstream},
+        &pool_opts, &err);
+    must(bed->pool);
+    bed->worker_first_i = registry_opts.worker_first_i;
+    bed->class_i = classes.interactive_i;
+}
+
+static void bed_close(struct bed *bed)
+{
+    pool_unhold(&bed->pool);
+    registry_free(&bed->registry);
+}
+
+static double lease_ns(uint32_t threads_n)
+{
+    static struct leaser leasers[THREADS_MAX];
+    pthread_barrier_t barrier;
+    struct bed bed;
+    bed_open(&bed);
     must(!pthread_barrier_init(&barrier, NULL, threads_n));
     for (uint32_t i = 0; i < threads_n; i++) {
-        leasers[i] = (struct leaser){.pool = pool,
-                                     .worker = (uint16_t)(i + registry_opts.worker_first_i),
-                                     .class_i = classes.interactive_i,
+        leasers[i] = (struct leaser){.pool = bed.pool,
+                                     .worker = (uint16_t)(i + bed.worker_first_i),
+                                     .class_i = bed.class_i,
                                      .barrier = &barrier};
         leaser_open(&leasers[i]);
     }
@@ -261,9 +296,54 @@ static double lease_ns(uint32_t threads_n)
         leaser_close(&leasers[i]);
     }
     pthread_barrier_destroy(&barrier);
-    pool_unhold(&pool);
-    registry_free(&registry);
+    bed_close(&bed);
     return ns;
+}
+
+struct halves {
+    double acquire_ns, release_ns, tick_ns;
+};
+
+/* All servers of one thread are leased, then given back, so that the clock is read once for many;
+ * and the ticks of the upstream while all of them are out. */
+static struct halves halves_ns(void)
+{
+    static struct leaser l;
+    struct pool_waiter waiters[SERVERS_N];
+    struct pool_actions actions;
+    struct bed bed;
+    uint64_t now_us = US_PER_S, acquire_ns = 0, release_ns = 0, ticks_ns = 0;
+    bed_open(&bed);
+    l = (struct leaser){.pool = bed.pool, .worker = bed.worker_first_i, .class_i = bed.class_i};
+    leaser_open(&l);
+    leaser_idle(&l);
+    for (uint32_t batch = 0; batch < BATCHES_N; batch++) {
+        uint64_t a_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+        for (uint32_t i = 0; i < SERVERS_N; i++) {
+            waiters[i] =
+                (struct pool_waiter){.pool = l.pool, .worker = l.worker, .class_i = l.class_i};
+            must(pool_acquire(l.pool, &waiters[i], now_us, &actions) == POOL_GRANTED);
+        }
+        uint64_t b_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+        if (batch % (BATCHES_N / TICKS_N) == 0) {
+            now_us += US_PER_S / 10;
+            pool_tick(bed.upstream, now_us, &actions);
+            must(actions.n == 0);
+            ticks_ns += clock_ns(CLOCK_THREAD_CPUTIME_ID) - b_ns;
+        }
+        uint64_t c_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+        for (uint32_t i = 0; i < SERVERS_N; i++) {
+            struct pool_observation obs = {
+                .fingerprint = 42, .dispatched_us = now_us, .service_us = 200 + i};
+            pool_release(waiters[i].server, &obs, now_us, &actions);
+        }
+        acquire_ns += b_ns - a_ns;
+        release_ns += clock_ns(CLOCK_THREAD_CPUTIME_ID) - c_ns;
+    }
+    leaser_close(&l);
+    bed_close(&bed);
+    return (struct halves){(double)acquire_ns / BATCHES_N / SERVERS_N,
+                           (double)release_ns / BATCHES_N / SERVERS_N, (double)ticks_ns / TICKS_N};
 }
 
 static void measure_pool(void)
@@ -279,13 +359,52 @@ static void measure_pool(void)
                  threads_n > 1 ? "s" : "");
         report(what, best, "lease");
     }
+    struct halves best = {1e9, 1e9, 1e9};
+    for (uint32_t run = 0; run < RUNS_N; run++) {
+        struct halves ns = halves_ns();
+        best.acquire_ns = ns.acquire_ns < best.acquire_ns ? ns.acquire_ns : best.acquire_ns;
+        best.release_ns = ns.release_ns < best.release_ns ? ns.release_ns : best.release_ns;
+        best.tick_ns = ns.tick_ns < best.tick_ns ? ns.tick_ns : best.tick_ns;
+    }
+    report("pool, acquire", best.acquire_ns, "acquire");
+    report("pool, release with an observation", best.release_ns, "release");
+    report("pool, one upstream, 16 leases out", best.tick_ns, "tick");
+}
+
+/* ---- pacing ------------------------------------------------------------------------------- */
+
+static void measure_pace(void)
+{
+    struct pace p;
+    double best = 1e9, best_open = 1e9;
+    for (uint32_t run = 0; run < RUNS_N; run++) {
+        uint64_t now_us = US_PER_S, granted_n = 0;
+        pace_init(&p);
+        uint64_t begun_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+        for (uint32_t i = 0; i < TAKES_N; i++)
+            granted_n += pace_limited(&p);
+        uint64_t open_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID) - begun_ns;
+        pace_set_rate(&p, 100 << 20);
+        begun_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+        for (uint32_t i = 0; i < TAKES_N; i++)
+            granted_n += pace_limited(&p) && pace_take(&p, PACE_PIECE_BYTES, now_us += i % 2000);
+        double ns = (double)(clock_ns(CLOCK_THREAD_CPUTIME_ID) - begun_ns) / TAKES_N;
+        best = ns < best ? ns : best;
+        best_open = (double)open_ns / TAKES_N < best_open ? (double)open_ns / TAKES_N : best_open;
+        sink += granted_n;
+    }
+    report("pace, a class that is not limited", best_open, "read");
+    report("pace, take", best, "read");
 }
 
 int main(void)
 {
+    printf("| %-40s | %9s | %-11s |\n|%.42s|%.11s|%.13s|\n", "piece", "ns", "for each",
+           "-------------------------------------------", "-------------", "--------------");
     measure_estimator();
     measure_wire();
     measure_sql();
     measure_pool();
+    measure_pace();
     return 0;
 }
