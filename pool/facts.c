@@ -17,14 +17,16 @@
  * Stalled. The probe's connection is accepted and its question not answered, three statements or
  * more are in flight, and no server has sent a byte, all for 5 s: the machine below is frozen (a
  * snapshot, a hung disk, a stopped process). Nothing new is sent there, nobody is refused or blamed
- * for it, and sessions stay; the first byte ends it. Where connects fail instead, the error breaker
- * has the word. */
+ * for it, and sessions stay; the first byte ends it. Half a second of such silence is enough for
+ * the latency breaker to wait: load makes a server slow, not mute. Where connects fail instead, the
+ * error breaker has the word. */
 #include "pool/facts.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "pool/cull.h"
 #include "pool/places.h"
 #include "pool/rights.h"
 #include "pool/state.h"
@@ -32,7 +34,8 @@
 enum {
     STALLED_US = 5 * US_PER_S,
     STALLED_RUNNING_N = 3,
-    HEADROOM_SHARE = 10, /* one part of so many is for connections past us */
+    FROZEN_US = 500 * US_PER_MS, /* silence that is no measure of load: nothing is judged by it */
+    HEADROOM_SHARE = 10,         /* one part of so many is for connections past us */
     NODES_MAX = 2 * FACTS_EDGES_MAX,
     NOBODY = UINT16_MAX,
 };
@@ -239,9 +242,8 @@ static void cancel_root(struct upstream *u, const struct node *root, const struc
     uint64_t stmt_us = atomic_load_explicit(&s->stmt_started_us, memory_order_relaxed);
 
     if (stmt_us != 0) {
-        if (atomic_load_explicit(&s->cancel_stmt_us, memory_order_relaxed) == stmt_us)
+        if (!cull_mark(s, POOL_CULL_LOCKS))
             return;
-        atomic_store_explicit(&s->cancel_stmt_us, stmt_us, memory_order_relaxed);
         note_inversion(u, root, waiter, INVERSION_CANCEL, now_us);
     } else if (!s->inverted_cancelled) {
         note_inversion(u, root, waiter, INVERSION_IDLE, now_us);
@@ -384,12 +386,13 @@ void upstream_probe_view(struct upstream *u, struct upstream_probe_view *out)
 {
     const struct pool *p;
 
-    *out = (struct upstream_probe_view){.clients_n = 0};
+    *out = (struct upstream_probe_view){.wanted = false};
     lock_take(&u->lock);
+    out->wanted = u->connecting_n > 0; /* for one who logs in and is not a client yet */
     for (uint32_t i = 0; i < u->class_n; i++)
-        out->clients_n += u->tiers[i].clients_n;
-    for (p = out->clients_n > 0 ? u->pools : NULL; p != NULL && !out->runs; p = p->next)
-        out->runs = p->clients_all_n > 0 && p->run == POOL_RUNS;
+        out->wanted |= u->tiers[i].clients_n > 0 || u->queues[i].waiting_n > 0;
+    for (p = out->wanted ? u->pools : NULL; p != NULL && !out->runs; p = p->next)
+        out->runs = p->run == POOL_RUNS;
     out->suspicious = u->breaker.state != BREAKER_CLOSED || u->breaker.pressure.p >= 1;
     out->locked = u->facts.lock_waiters_n > 0;
     out->login_wanted = u->facts.login_asked;
@@ -426,10 +429,11 @@ void upstream_tell_unreachable(struct upstream *u, uint64_t now_us)
     lock_drop(&u->lock);
 }
 
-void upstream_tell_hanging(struct upstream *u, uint64_t since_us)
+void upstream_tell_hanging(struct upstream *u, uint64_t since_us, bool accepted)
 {
     lock_take(&u->lock);
     u->facts.hanging_us = since_us;
+    u->facts.accepted = since_us != 0 && accepted;
     lock_drop(&u->lock);
 }
 
@@ -478,12 +482,16 @@ void facts_tick(struct upstream *u, uint32_t running_n, uint64_t byte_us, uint64
         f->byte_us = byte_us;
     if (u->error_breaker.alive_us > f->byte_us)
         f->byte_us = u->error_breaker.alive_us;
-    bool hangs = f->hanging_us != 0 && us_since(f->hanging_us, now_us) >= STALLED_US;
+    uint64_t hangs_us = f->hanging_us != 0 ? us_since(f->hanging_us, now_us) : 0;
+    uint64_t silent_us = us_since(f->byte_us, now_us);
+    /* Logins are in flight, too. */
+    bool asked = running_n + u->connecting_n >= STALLED_RUNNING_N;
+    f->frozen = f->stalled || (asked && hangs_us >= FROZEN_US && silent_us >= FROZEN_US);
     if (f->stalled) {
         if (f->byte_us > f->stalled_us || f->hanging_us == 0 || !u->serving)
             stall_ends(u, now_us);
-    } else if (hangs && u->serving && running_n >= STALLED_RUNNING_N &&
-               us_since(f->byte_us, now_us) >= STALLED_US) {
+    } else if (f->frozen && f->accepted && u->serving && hangs_us >= STALLED_US &&
+               silent_us >= STALLED_US) {
         f->stalled = true;
         f->stalled_us = now_us;
         f->stalls_n++;

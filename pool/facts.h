@@ -95,8 +95,8 @@ void upstream_facts_stats(struct upstream *u, struct facts_stats *out);
  */
 
 struct upstream_probe_view {
-    uint32_t clients_n;
-    bool runs;         /* some pool with clients is not paused */
+    bool wanted;       /* there are clients */
+    bool runs;         /* some pool is not paused */
     bool suspicious;   /* pressure, or the latency breaker is not CLOSED: look at locks often */
     bool locked;       /* protected leases were waiting for locks at the last look */
     bool login_wanted; /* the error breaker waits for a login: upstream_probe_done() */
@@ -112,8 +112,9 @@ void upstream_tell_prober(struct upstream *u, bool able);
 void upstream_probe_done(struct upstream *u, bool alive, uint64_t now_us);
 /* A connection of the probe's was refused or never accepted: evidence like any other. */
 void upstream_tell_unreachable(struct upstream *u, uint64_t now_us);
-/* The probe's connections are accepted, and its questions not answered, since then; 0: they are. */
-void upstream_tell_hanging(struct upstream *u, uint64_t since_us);
+/* The probe's questions are not answered since then; 0: they are. accepted: and a connection it has
+ * begun since was accepted, so that somebody is there. */
+void upstream_tell_hanging(struct upstream *u, uint64_t since_us, bool accepted);
 /* The probe's own statement, as one more of the protected. */
 void upstream_tell_sample(struct upstream *u, uint64_t fingerprint, uint64_t dispatched_us,
                           uint64_t service_us);

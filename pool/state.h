@@ -155,6 +155,7 @@ struct facts {
     uint32_t shared_n;        /* of them, those that percentages are of: less headroom for others */
     bool prober, login_asked; /* the probe does the error breaker's logins; one is wanted */
     uint64_t hanging_us;      /* the probe hangs since; 0: it does not */
+    bool accepted, frozen;    /* its connection was accepted all the same; nobody hears anything */
     uint64_t byte_us;         /* last sign of life of any lease */
     bool stalled;
     uint64_t stalled_us, stalls_n;

@@ -97,7 +97,7 @@ void probe_off(struct probe *p, const char *why)
 {
     disconnect(p);
     p->hanging_us = 0;
-    upstream_tell_hanging(p->upstream, 0);
+    upstream_tell_hanging(p->upstream, 0, false);
     upstream_tell_prober(p->upstream, false);
     snprintf(p->error, sizeof p->error, "%s", why);
     if (p->state == PROBE_OFF)
@@ -118,10 +118,9 @@ static const char *why_off(struct probe *p, const struct upstream_probe_view *vi
         return "the process ends";
     if (p->all->hub->config->globals.probe_interval_us == 0)
         return "probe_interval is 0";
-    if (atomic_load_explicit(&proxy->paused, memory_order_relaxed) ||
-        (view->clients_n > 0 && !view->runs))
+    if (atomic_load_explicit(&proxy->paused, memory_order_relaxed) || (view->wanted && !view->runs))
         return "paused";
-    if (view->clients_n > 0)
+    if (view->wanted)
         p->wanted_us = now_us;
     if (p->wanted_us == 0 || us_since(p->wanted_us, now_us) > PROBE_UNASKED_US)
         return "no clients";
@@ -264,8 +263,11 @@ static void go_on(struct probe *p, const struct upstream_probe_view *view, uint6
         probe_login_late(p, now_us);
         break;
     case PROBE_ASKS:
-        if (us_since(p->asked_us, now_us) < PROBE_HANGS_US)
+        if (us_since(p->asked_us, now_us) < PROBE_HANGS_US) {
+            if (!p->hanging_us && us_since(p->asked_us, now_us) >= PROBE_SLOW_US)
+                upstream_tell_hanging(p->upstream, p->asked_us, false);
             break;
+        }
         p->hanging_us = p->hanging_us ? p->hanging_us : p->asked_us;
         probe_note_error(p, "the server does not answer");
         probe_retry(p, 0); /* at once: is it still there at all? */

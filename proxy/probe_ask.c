@@ -263,6 +263,8 @@ static void answered(struct probe *p)
 {
     uint64_t now_us = clock_us();
     enum probe_question asked = p->asking;
+    if (us_since(p->asked_us, now_us) >= PROBE_SLOW_US)
+        upstream_tell_hanging(p->upstream, 0, false);
     probe_goto(p, PROBE_IDLES);
     if (asked == PROBE_ASK_LIMITS) {
         got_in(p);

@@ -157,7 +157,7 @@ static void read_error(const char *said, char text[PROBE_TEXT_BYTES], char sqlst
 static void answers(struct probe *p)
 {
     p->hanging_us = 0;
-    upstream_tell_hanging(p->upstream, 0);
+    upstream_tell_hanging(p->upstream, 0, false);
 }
 
 /* Somebody is there, and does not let this user in: the next one, then none for long. */
@@ -372,7 +372,7 @@ void probe_login_late(struct probe *p, uint64_t now_us)
         probe_retry(p, PROBE_RETRY_US_MAX);
     } else if (taken_us > US_PER_S || p->hanging_us) {
         p->hanging_us = p->hanging_us ? p->hanging_us : p->state_us;
-        upstream_tell_hanging(p->upstream, p->hanging_us);
+        upstream_tell_hanging(p->upstream, p->hanging_us, true);
     }
 }
 

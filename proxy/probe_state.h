@@ -16,6 +16,7 @@ enum {
     PROBE_NAME_BYTES = 128,
     PROBE_REFUSED_MAX = 16,          /* logins remembered as refused */
     PROBE_CONNECT_US = 3 * US_PER_S, /* until a connect must be accepted */
+    PROBE_SLOW_US = 300 * US_PER_MS, /* an answer that takes so long is worth telling */
     PROBE_HANGS_US = 5 * US_PER_S,   /* until a question must be answered ... */
     PROBE_LOGIN_US = 15 * US_PER_S,  /* ... and a login */
     PROBE_RETRY_US_MIN = 100 * US_PER_MS,
