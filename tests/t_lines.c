@@ -48,6 +48,45 @@ static void a_database_line_is_taken_apart(void **state)
     drop(cfg);
 }
 
+static void hosts_may_have_ports_and_roles(void **state)
+{
+    (void)state;
+    struct config *cfg = load_good("[databases]\n"
+                                   "one = host=a,b,c port=5433\n"
+                                   "each = host='a, b,c' port='1, 0x10 ,65535' "
+                                   "target_session_attrs=prefer-standby\n"
+                                   "plain = host=a,b target_session_attrs=any\n"
+                                   "single = host=a target_session_attrs=primary\n");
+    const struct config_database *d = config_database(cfg, "one");
+    assert_int_equal(d->ports[0], 5433);
+    assert_int_equal(d->ports[2], 5433);
+    assert_int_equal(d->target_session_attrs, TARGET_UNSET);
+    assert_false(config_is_steered(cfg, d));
+    d = config_database(cfg, "each");
+    assert_int_equal(d->ports[0], 1);
+    assert_int_equal(d->ports[1], 16);
+    assert_int_equal(d->ports[2], 65535);
+    assert_int_equal(d->port, 1);
+    assert_int_equal(d->target_session_attrs, TARGET_PREFER_STANDBY);
+    assert_true(config_is_steered(cfg, d));
+    assert_false(config_is_steered(cfg, config_database(cfg, "plain")));
+    assert_true(config_is_steered(cfg, config_database(cfg, "single")));
+    drop(cfg);
+    cfg = load_good("[databases]\nplain = host=a,b\nsingle = host=a\n"
+                    "[class bulk]\nroute = replica\nmax_lag = 5s\nroute_fallback = primary\n");
+    assert_true(config_is_steered(cfg, config_database(cfg, "plain")));
+    assert_false(config_is_steered(cfg, config_database(cfg, "single")));
+    const struct class_opts *bulk = &cfg->classes->at[cfg->classes->bulk_i];
+    assert_int_equal(bulk->route, CLASS_ROUTE_REPLICA);
+    assert_int_equal(bulk->route_fallback, CLASS_FALLBACK_PRIMARY);
+    assert_int_equal(bulk->max_lag_us, 5 * US_PER_S);
+    const struct class_opts *backup = &cfg->classes->at[cfg->classes->backup_i];
+    assert_int_equal(backup->route, CLASS_ROUTE_DATABASE);
+    assert_int_equal(backup->route_fallback, CLASS_FALLBACK_NONE);
+    assert_int_equal(backup->max_lag_us, 30 * US_PER_S);
+    drop(cfg);
+}
+
 static void bad_database_lines_are_refused(void **state)
 {
     (void)state;
@@ -65,6 +104,15 @@ static void bad_database_lines_are_refused(void **state)
         "d = port=0",
         "d = port=99999",
         "d = port=x",
+        "d = host=a,b,c port=1,2",
+        "d = host=a port=1,2",
+        "d = port=1,2",
+        "d = host=a,b port=1,",
+        "d = host=a,b port=,1",
+        "d = host=a,b port=1,x",
+        "d = host=a,b port=1,70000",
+        "d = host=a,b port=1;2",
+        "d = target_session_attrs=writer",
         "d = pool_size=-2",
         "d = nope=1",
         "pgbouncer = host=x",
@@ -292,6 +340,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_database_line_is_taken_apart),
+        cmocka_unit_test(hosts_may_have_ports_and_roles),
         cmocka_unit_test(bad_database_lines_are_refused),
         cmocka_unit_test(a_password_is_in_no_error),
         cmocka_unit_test(the_star_is_for_other_names),
