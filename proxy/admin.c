@@ -283,6 +283,8 @@ static bool tell_breakers(struct control *k, const struct command *cmd, struct e
     }
     log_info("%s%s%s command issued", command_tag(cmd->verb), *cmd->name ? " " : "", cmd->name);
     registry_each_upstream(k->proxy->registry, tell_breaker, &o);
+    if (cmd->verb == COMMAND_RESET_BASELINE && k->baselines)
+        baselines_save_soon(k->baselines);
     if (cmd->verb == COMMAND_CANCEL)
         log_info("CANCEL %s: %u statements", cmd->name, o.culled_n);
     return true;

@@ -11,7 +11,7 @@ static const char help[] = "\n\tSHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS
                            "\n\tSHOW PEERS|PEER_POOLS|LISTS|MEM|STATE|DNS_HOSTS|DNS_ZONES"
                            "\n\tSHOW SOCKETS|ACTIVE_SOCKETS"
                            "\n\tSHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS"
-                           "\n\tSHOW CLASSES|BREAKERS|UPSTREAMS|ENDS|REFUSALS"
+                           "\n\tSHOW CLASSES|BREAKERS|VERDICTS|TRANSITIONS|FINGERPRINTS|UPSTREAMS|ENDS|REFUSALS"
                            "\n\tSET key = arg"
                            "\n\tSET BREAKER class off|observe|enforce"
                            "\n\tTRIP class"

@@ -1,8 +1,9 @@
 /* What there is to SHOW: which tables, and where their rows come from.
  *
  * rows.c is the catalogue and the small tables; rows_pools.c pools, databases, users; rows_stats.c
- * statistics; rows_classes.c classes, breakers, ends; rows_peers.c clients and servers. Rows are
- * made in the control loop, from copies (pool/show.h, copyout.h), counters and the configuration.
+ * statistics; rows_classes.c classes, upstreams, ends; rows_breakers.c what the breakers know;
+ * rows_peers.c clients and servers. Rows are made in the control loop, from copies (pool/show.h,
+ * copyout.h), counters and the configuration.
  */
 #ifndef PROXY_ROWS_H
 #define PROXY_ROWS_H
@@ -73,10 +74,9 @@ extern const struct table rows_stats_table, rows_stats_totals_table, rows_stats_
 void rows_fill_stats(const struct rows_from *from, struct rows *out);
 void rows_fill_totals(const struct rows_from *from, struct rows *out);
 
-extern const struct table rows_classes_table, rows_breakers_table, rows_upstreams_table,
-    rows_ends_table, rows_refusals_table, rows_inversions_table;
+extern const struct table rows_classes_table, rows_upstreams_table, rows_ends_table,
+    rows_refusals_table, rows_inversions_table;
 void rows_fill_classes(const struct rows_from *from, struct rows *out);
-void rows_fill_breakers(const struct rows_from *from, struct rows *out);
 void rows_fill_upstreams(const struct rows_from *from, struct rows *out);
 void rows_fill_inversions(const struct rows_from *from, struct rows *out);
 void rows_fill_ends(const struct rows_from *from, struct rows *out);
@@ -88,6 +88,22 @@ void rows_fill_reroutes(const struct rows_from *from, struct rows *out);
 
 extern const struct table rows_lists_table, rows_peers_table, rows_sockets_table;
 void rows_fill_lists(const struct rows_from *from, struct rows *out);
+
+extern const struct table rows_breakers_table, rows_verdicts_table, rows_transitions_table,
+    rows_fingerprints_table;
+void rows_fill_breakers(const struct rows_from *from, struct rows *out);
+void rows_fill_verdicts(const struct rows_from *from, struct rows *out);
+void rows_fill_transitions(const struct rows_from *from, struct rows *out);
+void rows_fill_fingerprints(const struct rows_from *from, struct rows *out);
+
+static inline double rows_seconds_since(const struct rows_from *from, uint64_t since_us)
+{
+    return since_us && since_us < from->now_us ? (double)(from->now_us - since_us) / US_PER_S : 0;
+}
+static inline const struct class_table *rows_classes(const struct rows_from *from)
+{
+    return from->proxy->hubs[0]->config->classes;
+}
 
 /* A column of ROW, a macro each file defines: COL(field, U32), .role = ... */
 #define COL(field, kind) .name = #field, .type = TABLE_##kind, .offset = offsetof(ROW, field)

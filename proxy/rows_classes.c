@@ -1,4 +1,4 @@
-/* SHOW CLASSES, BREAKERS, UPSTREAMS, ENDS, REFUSALS: what PgBouncer has not. */
+/* SHOW CLASSES, UPSTREAMS, ENDS, REFUSALS: what PgBouncer has not. */
 #include "proxy/rows.h"
 
 #include <math.h>
@@ -40,16 +40,6 @@ struct rows_upstream *rows_upstreams_copy(struct pool_registry *registry, size_t
     registry_each_upstream(registry, copy_upstream, &c);
     *n = c.n;
     return c.at;
-}
-
-static double seconds_since(const struct rows_from *from, uint64_t since_us)
-{
-    return since_us && since_us < from->now_us ? (double)(from->now_us - since_us) / US_PER_S : 0;
-}
-
-static const struct class_table *classes_of(const struct rows_from *from)
-{
-    return from->proxy->hubs[0]->config->classes;
 }
 
 /* ---- CLASSES --------------------------------------------------------------------------------- */
@@ -207,7 +197,7 @@ static void fill_class(const struct rows_from *from, const struct rows_upstream 
 
 void rows_fill_classes(const struct rows_from *from, struct rows *out)
 {
-    const struct class_table *classes = classes_of(from);
+    const struct class_table *classes = rows_classes(from);
     size_t n;
     struct rows_upstream *upstreams = rows_upstreams_copy(from->proxy->registry, &n);
     for (size_t i = 0; i < n; i++)
@@ -218,116 +208,6 @@ void rows_fill_classes(const struct rows_from *from, struct rows *out)
         struct class_row *row = rows_add(out, &rows_classes_table);
         fill_class_opts(&classes->at[c], row);
         row->host = "none";
-    }
-    free(upstreams);
-}
-
-/* ---- BREAKERS -------------------------------------------------------------------------------- */
-
-struct breaker_row {
-    const char *host;
-    uint32_t port;
-    char class[CLASS_NAME_BYTES];
-    const char *mode, *state;
-    double since_s;
-    double p, p_lat, p_q, p_slo, s50, s90;
-    uint32_t n;
-    double g, g_bad;
-    double limit, rate;
-    bool held;
-    const char *error_state;
-    double error_since_s;
-    char reason[BREAKER_WHY_BYTES], error_reason[96];
-};
-
-/* Of the pressure only its height is per class: the rest is in UPSTREAMS. */
-#define ROW struct breaker_row
-static const struct table_column breakers_columns[] = {
-    {COL(host, TEXT), .role = TABLE_LABEL},
-    {COL(port, U32), .role = TABLE_LABEL},
-    {COL(class, CHARS), .role = TABLE_LABEL},
-    {COL(mode, TEXT)},
-    {COL(state, TEXT)},
-    {COL(since_s, F64)},
-    {COL(p, F64)},
-    {COL(p_lat, F64)},
-    {COL(p_q, F64)},
-    {COL(p_slo, F64)},
-    {COL(s50, F64)},
-    {COL(s90, F64)},
-    {COL(n, U32)},
-    {COL(g, F64), .role = TABLE_GAUGE, .metric = "level",
-     .help = "Share of its cap and rate the class may use: g."},
-    {COL(g_bad, F64), .role = TABLE_GAUGE, .metric = "level_bad",
-     .help = "The level that hurt last; 0: none is known."},
-    {COL(limit, F64)},
-    {COL(rate, F64)},
-    {COL(held, BOOL)},
-    {COL(error_state, TEXT)},
-    {COL(error_since_s, F64)},
-    {COL(reason, CHARS)},
-    {COL(error_reason, CHARS)},
-};
-const struct table rows_breakers_table = {
-    .name = "BREAKERS",
-    .prefix = "breaker",
-    TABLE_OF(breakers_columns),
-    .help = "what the breakers know and do, per class that can be shed"};
-#undef ROW
-
-static const char *mode_name(enum class_breaker mode)
-{
-    switch (mode) {
-    case CLASS_BREAKER_OFF:
-        return "off";
-    case CLASS_BREAKER_OBSERVE:
-        return "observe";
-    case CLASS_BREAKER_ENFORCE:
-        return "enforce";
-    }
-    return NULL;
-}
-
-static void fill_breaker(const struct rows_from *from, const struct upstream_stats *u,
-                         const struct class_stats *s, struct breaker_row *row)
-{
-    row->host = u->host;
-    row->port = u->port;
-    memcpy(row->class, s->opts.name, sizeof row->class);
-    row->mode = mode_name(s->opts.breaker);
-    row->state = breaker_state_name(u->breaker);
-    row->since_s = seconds_since(from, u->breaker_since_us);
-    row->p = u->pressure.p;
-    row->p_lat = u->pressure.p_lat;
-    row->p_q = u->pressure.p_q;
-    row->p_slo = u->pressure.p_slo;
-    row->s50 = u->pressure.s50;
-    row->s90 = u->pressure.s90;
-    row->n = u->pressure.n;
-    row->g = s->g;
-    row->g_bad = s->g_bad;
-    row->limit = s->limit_n == UINT32_MAX ? NAN : s->limit_n;
-    row->rate = s->rate_bytes_per_s == PACE_RATE_NONE ? NAN : (double)s->rate_bytes_per_s;
-    row->held = s->held;
-    row->error_state = error_breaker_state_name(u->error_breaker);
-    row->error_since_s = seconds_since(from, u->error_since_us);
-    memcpy(row->reason, u->breaker_why, sizeof row->reason);
-    memcpy(row->error_reason, u->error_why, sizeof row->error_reason);
-}
-
-void rows_fill_breakers(const struct rows_from *from, struct rows *out)
-{
-    const struct class_table *classes = classes_of(from);
-    size_t n;
-    struct rows_upstream *upstreams = rows_upstreams_copy(from->proxy->registry, &n);
-    for (size_t i = 0; i < n; i++) {
-        for (uint8_t c = 0; c < classes->class_n; c++) {
-            struct class_stats s;
-            if (classes->at[c].retired || classes->at[c].priority == 0)
-                continue;
-            show_class(upstreams[i].upstream, c, from->now_us, &s);
-            fill_breaker(from, &upstreams[i].stats, &s, rows_add(out, &rows_breakers_table));
-        }
     }
     free(upstreams);
 }
@@ -346,7 +226,10 @@ struct upstream_row {
     bool down;
     double down_s;
     uint64_t opened, open_failed, died, evicted;
-    uint64_t tests, confirmed, exonerated, cuts, cancels, ticks, ticks_late;
+    uint64_t tests, confirmed, exonerated, cuts, cancels, cleans, ticks, ticks_late;
+    uint32_t norms, norms_held;
+    double norms_held_share;
+    bool drift;
     const char *role;
     uint32_t role_number;
     bool read_only;
@@ -423,6 +306,15 @@ static const struct table_column upstreams_columns[] = {
      .help = "Times a class was cut further."},
     {COL(cancels, U64), .role = TABLE_COUNTER, .metric = "breaker_cancels",
      .help = "Statements the breaker wanted cancelled."},
+    {COL(cleans, U64), .role = TABLE_COUNTER, .metric = "clean_probes",
+     .help = "Times sheddable classes were held to learn what is normal."},
+    {COL(norms, U32), .role = TABLE_GAUGE, .help = "Statements whose norm is known or learnt."},
+    {COL(norms_held, U32), .role = TABLE_GAUGE,
+     .help = "Of them those that would be slower by now, and their anchor does not let them."},
+    {COL(norms_held_share, F64), .role = TABLE_GAUGE,
+     .help = "Share of the time in statements that is spent in these."},
+    {COL(drift, BOOL), .role = TABLE_GAUGE, .metric = "baseline_drift",
+     .help = "1 while norms are held back for so much of the time that somebody should look."},
     {COL(ticks, U64), .role = TABLE_COUNTER, .help = "Ticks of the breakers."},
     {COL(ticks_late, U64), .role = TABLE_COUNTER, .help = "Ticks that came too late to judge by."},
     {COL(role, TEXT)},
@@ -501,7 +393,7 @@ static void fill_probe(const struct rows_from *from, struct upstream *u, struct 
         return;
     row->probe = probe.state;
     row->probe_up = probe.up;
-    row->probe_s = seconds_since(from, probe.since_us);
+    row->probe_s = rows_seconds_since(from, probe.since_us);
     row->probe_user = probe.user;
     row->probe_database = probe.database;
     row->probe_error = *probe.error ? probe.error : NULL;
@@ -528,7 +420,7 @@ static void fill_upstream(const struct rows_from *from, const struct rows_upstre
     row->error_breaker = error_breaker_state_name(s->error_breaker);
     row->error_breaker_state = s->error_breaker;
     row->down = s->down_since_us > 0;
-    row->down_s = seconds_since(from, s->down_since_us);
+    row->down_s = rows_seconds_since(from, s->down_since_us);
     row->opened = s->opened_n;
     row->open_failed = s->open_failed_n;
     row->died = s->died_n;
@@ -538,6 +430,11 @@ static void fill_upstream(const struct rows_from *from, const struct rows_upstre
     row->exonerated = s->exonerated_n;
     row->cuts = s->cuts_n;
     row->cancels = s->cancels_n;
+    row->cleans = s->cleans_n;
+    row->norms = s->norms_n;
+    row->norms_held = s->drift.held_n;
+    row->norms_held_share = s->drift.held_share;
+    row->drift = s->drift.alert;
     row->ticks = s->ticks_n;
     row->ticks_late = s->tick_late_n;
 }
@@ -579,7 +476,7 @@ const struct table rows_inversions_table = {
 
 void rows_fill_inversions(const struct rows_from *from, struct rows *out)
 {
-    const struct class_table *classes = classes_of(from);
+    const struct class_table *classes = rows_classes(from);
     size_t n;
     struct rows_upstream *upstreams = rows_upstreams_copy(from->proxy->registry, &n);
     for (size_t i = 0; i < n; i++) {
@@ -622,7 +519,7 @@ const struct table rows_ends_table = {
 
 void rows_fill_ends(const struct rows_from *from, struct rows *out)
 {
-    const struct class_table *classes = classes_of(from);
+    const struct class_table *classes = rows_classes(from);
     for (uint8_t c = 0; c < classes->class_n; c++) {
         for (size_t reason = 0; reason < END_REASONS_N; reason++) {
             uint64_t n = 0;
@@ -667,7 +564,7 @@ const struct table rows_refusals_table = {.name = "REFUSALS",
 
 void rows_fill_refusals(const struct rows_from *from, struct rows *out)
 {
-    const struct class_table *classes = classes_of(from);
+    const struct class_table *classes = rows_classes(from);
     size_t n;
     struct rows_upstream *upstreams = rows_upstreams_copy(from->proxy->registry, &n);
     for (size_t i = 0; i < n * classes->class_n; i++) {
