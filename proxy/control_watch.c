@@ -7,13 +7,18 @@
 #include "pool/show.h"
 #include "proxy/baselines.h"
 #include "proxy/log.h"
+#include "proxy/texts.h"
 
 enum { LINE_BYTES = 1800 }; /* the log cuts at 2,048 */
+
+#define TICKS_FROM_P 0.7 /* below it nothing is counted that a replay needs */
 
 struct control_watch {
     struct upstream *upstream;
     uint32_t cursor; /* of show_transition() */
     enum error_breaker_state error_state;
+    bool ticking; /* the last tick was worth a line */
+    bool drifts;  /* it has been said */
 };
 
 static struct control_watch *watch_of(struct control *k, struct upstream *u)
@@ -61,6 +66,16 @@ static void add_classes(struct line *l, struct upstream *u, const struct breaker
     }
 }
 
+static void add_slowest(struct line *l, const struct breaker_transition *t)
+{
+    for (uint32_t i = 0; i < ESTIMATOR_SLOWEST && t->slowest[i].fingerprint != 0; i++) {
+        char text[TEXTS_BYTES];
+        texts_get(t->slowest[i].fingerprint, text);
+        add(l, " slow=%016llx,%.1fx,n:%u,\"%s\"", (unsigned long long)t->slowest[i].fingerprint,
+            t->slowest[i].slowdown, t->slowest[i].n, text);
+    }
+}
+
 static void log_transition(struct upstream *u, const struct breaker_transition *t)
 {
     const struct pressure *p = &t->pressure;
@@ -76,13 +91,63 @@ static void log_transition(struct upstream *u, const struct breaker_transition *
     add(&l, " n=%u blind=%d lagging=%d p_before=%.4g p_smooth=%.4g high_ticks=%u", p->n, p->blind,
         p->lagging, t->p_before, t->p_smooth, t->high_ticks_n);
     add_classes(&l, u, t);
+    add_slowest(&l, t);
     log_info("%s", l.text);
 }
 
-static void watch_errors(struct control_watch *w, struct upstream *u)
+/* A tick as a replay needs it: see tests/model/replay.py. */
+static void log_tick(struct upstream *u, const struct tick_stats *t)
+{
+    struct line l = {.n = 0};
+    add(&l,
+        "breaker_tick upstream=%s:%u at_us=%llu state=%s p=%.9g n=%u lagging=%d p_smooth=%.9g "
+        "high_ticks=%u",
+        upstream_host(u), upstream_port(u), (unsigned long long)t->at_us,
+        breaker_state_name(t->state), t->pressure.p, t->pressure.n, t->pressure.lagging,
+        t->p_smooth, t->high_ticks_n);
+    for (uint32_t i = 0; i < t->classes_n; i++) {
+        const struct breaker_use *use = &t->classes[i].use;
+        char name[CLASS_NAME_BYTES];
+        show_breaker_class(u, i, name);
+        add(&l, " class=%s,%s,%d,%d,%llu,%.9g,%.9g,%.9g,%.9g,%u,%u,%u,%u,%llu,%u", name,
+            breaker_mode_name(t->classes[i].mode), t->classes[i].paced, t->classes[i].cancelled,
+            (unsigned long long)t->classes[i].trickle_bytes_per_s, t->classes[i].g,
+            t->classes[i].g_bad, t->classes[i].floor, t->classes[i].jitter, use->active_n,
+            use->nonstreaming_n, use->queued_n, use->cap_n, (unsigned long long)use->bytes_per_s,
+            t->classes[i].cancel_n);
+    }
+    log_info("%s", l.text);
+}
+
+static void watch_tick(struct control_watch *w, struct upstream *u)
+{
+    struct tick_stats t;
+    show_tick(u, &t);
+    bool ticks = t.state != BREAKER_CLOSED || t.limited || t.pressure.p >= TICKS_FROM_P;
+    if (ticks || w->ticking)
+        log_tick(u, &t);
+    w->ticking = ticks;
+}
+
+/* Norms that would go on rising, and may not. Said once: it is the operator's turn. */
+static void watch_drift(struct control_watch *w, const struct upstream_stats *s)
+{
+    if (s->drift.held_n == 0 && !s->drift.quantiles)
+        w->drifts = false;
+    if (!s->drift.alert || w->drifts)
+        return;
+    w->drifts = true;
+    log_warning("baseline drift upstream=%s:%u statements=%u share=%.2f: protected statements are "
+                "slower than in the best hours of the last week, by more than norms may follow; "
+                "SHOW FINGERPRINTS tells which, RESET BASELINE takes it for normal",
+                s->host, s->port, s->drift.held_n, s->drift.held_share);
+}
+
+static void watch_state(struct control_watch *w, struct upstream *u)
 {
     struct upstream_stats s;
     show_upstream(u, &s);
+    watch_drift(w, &s);
     if (s.error_breaker == w->error_state)
         return;
     log_warning("error breaker upstream=%s:%u from=%s to=%s why=\"%s\" servers=%u opening=%u "
@@ -102,7 +167,9 @@ void control_watch_upstream(struct control *k, struct upstream *u)
         return;
     while (show_transition(u, &w->cursor, &t))
         log_transition(u, &t);
-    watch_errors(w, u);
+    if (k->hub->config->globals.log_breaker_ticks)
+        watch_tick(w, u);
+    watch_state(w, u);
 }
 
 void control_watch_free(struct control *k)
