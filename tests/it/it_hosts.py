@@ -6,7 +6,7 @@ import time
 
 import psycopg
 
-from harness import (SCRATCH, Failed, Postgres, as_postgres, case, holds, in_thread, output_of,
+from harness import (PASSWORD, SCRATCH, Failed, Postgres, as_postgres, case, holds, in_thread, output_of,
                      refused, same, wait_until)
 
 
@@ -90,6 +90,8 @@ def told(weir, **roles):
         row["role"] == wanted[port] for port, row in hosts(weir).items()), 20)
 
 
+# who finds out what a host is: the probe, or logins of pgweir's own where it has none
+FINDERS = {"probed": {}, "scouted": {"probe_interval": 0}}
 REPLICA = "[class backup]\nroute = replica\n"
 
 
@@ -146,12 +148,12 @@ def serves_from(client):
         return None
 
 
-@case(beyond="it has no classes", seconds=120)
-def a_backup_goes_to_a_replica_or_waits(t):
+@case(beyond="it has no classes", seconds=120, each=FINDERS)
+def a_backup_goes_to_a_replica_or_waits(t, finder):
     c = Cluster(t, 1)
     (standby,) = c.standbys
     weir = c.weir(c.line(target_session_attrs="read-write"),
-                  text=REPLICA + "queue_deadline = 3s\n")
+                  text=REPLICA + "queue_deadline = 3s\n", **finder)
     c.caught_up()
     user = weir.connect(dbname="db", user="app")
     same(port_of(user), c.primary.port, "the host of a user")
@@ -194,11 +196,12 @@ def a_backup_falls_back_to_the_primary_where_it_may(t):
     holds(reasons["down"] > 0 and reasons["better"] > 0, f"reasons are told: {reasons}")
 
 
-@case(beyond="it has no classes", seconds=120)
-def a_standby_that_lags_is_no_replica(t):
+@case(beyond="it has no classes", seconds=120, each=FINDERS)
+def a_standby_that_lags_is_no_replica(t, finder):
     c = Cluster(t)
     slow, other = c.standbys
-    weir = c.weir(c.line(target_session_attrs="read-write"), text=REPLICA + "max_lag = 1s\n")
+    weir = c.weir(c.line(target_session_attrs="read-write"), text=REPLICA + "max_lag = 1s\n",
+                  **finder)
     with c.primary.connect() as direct:
         direct.execute("INSERT INTO ledger VALUES (0, 0)")  # the last transaction all have
         c.caught_up()
@@ -255,11 +258,11 @@ class Writers:
             thread.get(40)
 
 
-@case(beyond="its clients stay with a dead primary", seconds=180)
-def users_follow_the_primary(t):
+@case(beyond="its clients stay with a dead primary", seconds=180, each=FINDERS)
+def users_follow_the_primary(t, finder):
     c = Cluster(t)
     heir, other = c.standbys
-    weir = c.weir(c.line(target_session_attrs="read-write"), default_pool_size=4)
+    weir = c.weir(c.line(target_session_attrs="read-write"), default_pool_size=4, **finder)
     writers = Writers(weir, t.sized(12, 6))
     wait_until("they write", lambda: writers.served() > 100, 20)
     c.caught_up()
@@ -342,6 +345,25 @@ def settings_and_statements_move_along(t):
     wait_until("it runs", lambda: standby.running_n("pg_sleep"))
     client.cancel()
     running.get()
+
+
+@case(beyond="it knows no roles", seconds=90)
+def a_clients_own_proof_is_enough_to_look(t):
+    """SCRAM on both sides, and no password anywhere but with the client."""
+    c = Cluster(t, 1)
+    (standby,) = c.standbys
+    with c.primary.connect() as direct:
+        direct.execute(f"CREATE ROLE u_scram LOGIN PASSWORD '{PASSWORD}'")
+        secret = direct.execute("SELECT rolpassword FROM pg_authid "
+                                "WHERE rolname = 'u_scram'").fetchone()[0]
+    weir = t.weir(databases={"db": c.line(target_session_attrs="primary")},
+                  auth_type="scram-sha-256", userlist={"u_scram": secret}, query_wait_timeout=20)
+    client = weir.connect(dbname="db", user="u_scram", password=PASSWORD)
+    same(port_of(client), c.primary.port, "host")
+    c.caught_up()
+    c.primary.stop(signal.SIGQUIT)
+    c.promote(standby)
+    wait_until("it is served by the new primary", lambda: serves_from(client) == standby.port, 20)
 
 
 @case(beyond="it has no classes", seconds=90)
