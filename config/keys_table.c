@@ -498,6 +498,9 @@ static const struct key class_keys[] = {
                "Longest wait before the client gets an error; 0: query_wait_timeout alone."),
     CLASS_BYTES("byte_rate", byte_rate, 0, "Bytes a second it may read at most; 0: any."),
     CLASS_BYTES("min_rate", min_rate, 0, "Bytes a second it keeps while being shed."),
+    CLASS_INT("login_rate", login_rate, 0, CONNECTIONS_MAX,
+              "Clients that may log in within a second, those of two seconds at once; further ones "
+              "wait; 0: any number."),
     CLASS_TIME("slo_p99", slo_p99_us, 0,
                "99 of 100 statements should take less; 0: compare with calm times only."),
     CLASS_CHOICE("breaker", breaker, breakers, 0,

@@ -169,6 +169,7 @@ static struct class_opts class_defaults(const char *name)
         .queue_limit_n = 200,
         .queue_deadline_us = 60ull * US_PER_S,
         .min_rate = 1 << 20,
+        .login_rate = 20, /* tools come with a dozen connections, a storm with hundreds */
         .breaker = CLASS_BREAKER_ENFORCE,
         .protect = CLASS_PROTECT_BALANCED,
         .on_overload = CLASS_HOLD | CLASS_PACE | CLASS_CANCEL,
@@ -205,6 +206,7 @@ void class_table_init(struct class_table *t)
     interactive->queue_deadline_us = 0; /* query_wait_timeout is what its users know */
     interactive->breaker = CLASS_BREAKER_OFF;
     interactive->min_rate = 0;
+    interactive->login_rate = 0;
     interactive->on_overload = 0;
     interactive->on_lock_inversion = CLASS_INVERSION_ALERT;
     /* A runaway is demoted, not killed. Ten minutes: batch jobs of applications take minutes, no

@@ -60,6 +60,7 @@ struct class_opts {
     uint32_t on_overload; /* bits of enum class_overload */
     enum class_inversion on_lock_inversion;
     enum class_orphan orphan;
+    uint32_t login_rate;         /* logins a second; 0: any number */
     char shed_sqlstate[6];       /* of a client refused at login; empty: 53300 */
     uint64_t demote_after_us;    /* a transaction longer than this; 0: never */
     uint64_t demote_after_bytes; /* ... or with a larger result; 0: never */
@@ -67,8 +68,8 @@ struct class_opts {
     bool demote_cursor;          /* DECLARE CURSOR at the start of a transaction */
     enum class_route route;      /* of its clients; a demoted transaction stays where it is */
     enum class_route_fallback route_fallback; /* where no replica will do */
-    uint64_t max_lag_us; /* of a replica; 0: any */
-    uint8_t demote_to_i;         /* class it goes to for its rest; its own index: stays */
+    uint64_t max_lag_us;                      /* of a replica; 0: any */
+    uint8_t demote_to_i; /* class it goes to for its rest; its own index: stays */
 };
 
 /* ---- who belongs where --------------------------------------------------------------------- */

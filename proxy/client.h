@@ -48,6 +48,8 @@ enum {
     CANCEL_KEY_BYTES_32 = 32, /* of 3.2, where it may be long */
 };
 
+enum client_door { CLIENT_DOOR_OUTSIDE, CLIENT_DOOR_WAITS, CLIENT_DOOR_INSIDE };
+
 /* Needed until the client has logged in, then freed. */
 struct client_login {
     struct auth *auth; /* NULL before AUTH */
@@ -58,6 +60,10 @@ struct client_login {
     const struct vars *asked; /* settings of the startup packet */
     uint16_t minor;           /* of the protocol it asked for */
     bool gss_answered, ssl_answered;
+    enum client_door door; /* door.h */
+    uint8_t door_class_i;  /* CLASSES_MAX: not known */
+    bool door_sheddable;
+    uint64_t door_us; /* let in */
 };
 
 struct census_entry;
@@ -102,6 +108,7 @@ struct client {
     bool notified; /* it has been told that it waits */
     uint64_t held_until_us; /* its refusal is told then; 0: it is not held (hold.h) */
     struct client *held_prev, *held_next;
+    struct client *door_prev, *door_next; /* while it logs in */
     uint32_t refused_n; /* in a row, none a minute after the one before */
     uint64_t refused_us;
     uint32_t placed_n; /* proxy->standing_n when its host was chosen; 0: look again */

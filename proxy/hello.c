@@ -16,6 +16,7 @@
 #include "config/users.h"
 #include "proxy/census.h"
 #include "proxy/console.h"
+#include "proxy/door.h"
 #include "proxy/gates.h"
 #include "proxy/log.h"
 #include "proxy/session.h"
@@ -211,6 +212,7 @@ static void go_to_console(struct client *c)
 static void logged_in(struct client *c)
 {
     struct buf b = {.max = REPLY_BYTES_MAX};
+    door_leave(c);
     if (!wire_put_auth(&b, WIRE_AUTH_OK, view_of("", 0)) ||
         net_send_buf(&c->net, &b) == NET_ERROR) {
         buf_free(&b);
@@ -401,6 +403,27 @@ static bool admitted(struct client *c)
     return true;
 }
 
+/* The class it will have, as far as it is known before its password. */
+static uint8_t likely_class(const struct client *c)
+{
+    const struct client_login *l = c->login;
+    struct class_facts facts = {.application_name = vars_get(l->asked, "application_name"),
+                                .user = l->user,
+                                .database = l->database,
+                                .address = c->peer.is_unix ? NULL : c->peer.address,
+                                .address_bytes = c->peer.is_unix ? 0 : sizeof c->peer.address,
+                                .is_unix = c->peer.is_unix,
+                                .peer_uid = c->peer.uid,
+                                .replication = l->replication != POOL_REPLICATION_NO};
+    return class_of(c->hub->config->classes, &facts);
+}
+
+static bool at_door(struct client *c)
+{
+    door_leave(c); /* with its handshake */
+    return c->login->to_console || door_enter(c, likely_class(c));
+}
+
 static void startup(struct client *c, const struct wire_startup *st)
 {
     struct client_login *l = c->login;
@@ -419,7 +442,7 @@ static void startup(struct client *c, const struct wire_startup *st)
     if (!*l->database && !copy_name(c, l->database, sizeof l->database, l->user))
         return;
     l->to_console = !strcmp(l->database, "pgweir") || !strcmp(l->database, "pgbouncer");
-    if (negotiate(c, st->minor, unknown, unknown_n) && admitted(c))
+    if (negotiate(c, st->minor, unknown, unknown_n) && admitted(c) && at_door(c))
         authenticate(c);
 }
 
@@ -438,6 +461,19 @@ static void take_startup(struct client *c, struct wire_startup *st)
 /* ---- the first bytes
  * ---------------------------------------------------------------------------------------- */
 
+static void start_tls(struct client *c)
+{
+    if (net_send(&c->net, "S", 1) != NET_OK) {
+        session_end(c, END_CLIENT_GONE);
+        return;
+    }
+    SSL *ssl = tls_accept_new(c->hub->client_tls);
+    if (!ssl || !net_secure(&c->net, ssl, true))
+        session_end(c, END_MEMORY);
+    else
+        client_goto(c, CLIENT_TLS);
+}
+
 /* Answers SSLRequest or GSSENCRequest. False: the session is over, or TLS begins. */
 static bool answer_request(struct client *c, enum wire_hello hello, size_t packet_n)
 {
@@ -452,24 +488,31 @@ static bool answer_request(struct client *c, enum wire_hello hello, size_t packe
     }
     *answered = true;
     buf_take(&c->in, packet_n);
-    if (net_send(&c->net, begin_tls ? "S" : "N", 1) != NET_OK) { /* one byte, or it is hopeless */
-        session_end(c, END_CLIENT_GONE);
+    if (begin_tls && door_enter(c, CLASSES_MAX))
+        start_tls(c);
+    if (begin_tls)
         return false;
-    }
-    if (!begin_tls)
+    if (net_send(&c->net, "N", 1) == NET_OK) /* one byte, or it is hopeless */
         return true;
-    SSL *ssl = tls_accept_new(c->hub->client_tls);
-    if (!ssl || !net_secure(&c->net, ssl, true))
-        session_end(c, END_MEMORY);
-    else
-        client_goto(c, CLIENT_TLS);
+    session_end(c, END_CLIENT_GONE);
     return false;
+}
+
+void hello_go_on(struct client *c)
+{
+    if (c->login->door_class_i < CLASSES_MAX)
+        authenticate(c);
+    else if (buf_used(&c->in)) /* it did not wait for our answer: as above */
+        session_end(c, END_CLIENT_STARTUP);
+    else
+        start_tls(c);
 }
 
 static void first_packets(struct client *c)
 {
     struct wire_startup st;
-    while (!c->gone && c->state == CLIENT_HELLO && buf_used(&c->in)) {
+    while (!c->gone && c->state == CLIENT_HELLO && buf_used(&c->in) &&
+           c->login->door != CLIENT_DOOR_WAITS) {
         switch (wire_startup(buf_view(&c->in), &st)) {
         case WIRE_MORE:
             return;

@@ -89,6 +89,13 @@ struct hub {
     struct client *held; /* refused, and to be told later; see hold.h */
     uint32_t held_n;
     struct retry_table retries;
+    struct { /* see door.h */
+        struct client *waiting, *inside;
+        uint32_t inside_n, sheddable_n;
+        uint64_t empty_us[CLASSES_MAX];
+        bool called;
+        struct letter letter;
+    } door;
     uint32_t steered_n;  /* proxy->standing_n when clients were last looked at */
     uint32_t steer_turn; /* the next one goes to the next of several hosts that are alike */
     uint64_t strays_us;  /* strays were last looked at */

@@ -6,6 +6,7 @@
 #include "proxy/census.h"
 #include "proxy/console.h"
 #include "proxy/cull.h"
+#include "proxy/door.h"
 #include "proxy/hold.h"
 #include "proxy/log.h"
 #include "proxy/refusal.h"
@@ -78,6 +79,7 @@ static void leave(struct client *c)
     must(c->gone && !c->server);
     steer_forget(c);
     hold_forget(c);
+    door_leave(c);
     hub_slot_give(h, c->pid);
     if (c->logged_in) {
         DL_DELETE(h->clients, c);

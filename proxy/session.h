@@ -126,6 +126,8 @@ void hello_accept(struct proxy *p, int fd, const struct listen_peer *peer);
 /* What libevent says of a client that has not logged in. It may have moved to another loop
  * afterwards. */
 void hello_on_client(struct client *c, short what);
+/* A client that waited at the door may go on. */
+void hello_go_on(struct client *c);
 /* Frees what only the login needed. */
 void hello_free(struct client *c);
 

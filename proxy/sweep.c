@@ -2,6 +2,7 @@
 #include <utlist.h>
 
 #include "proxy/cull.h"
+#include "proxy/door.h"
 #include "proxy/hold.h"
 #include "proxy/log.h"
 #include "proxy/server_login.h"
@@ -124,5 +125,6 @@ void sweep_hub(struct hub *h, uint64_t now_us)
     sweep_clients(h, now_us);
     steer_sweep(h, now_us);
     hold_sweep(h, now_us);
+    door_sweep(h, now_us);
     cancel_sweep(h, now_us);
 }
