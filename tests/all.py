@@ -134,7 +134,7 @@ def unit(log):
 
 
 def simulator(log):
-    """The pool against its invariants; pool and breakers against the goals in a modelled overload."""
+    """The pool against its invariants; pool and breakers against goals in a modelled overload."""
     log.count(log.run(OUT / "tests" / "sim", "--seeds", SIM_SEEDS)[0] == 0)
     log.count(log.run(OUT / "bench" / "sim", "--check")[0] == 0)
     log.note = f"seeds {SIM_SEEDS}"

@@ -3,6 +3,7 @@
  *   sim [--scenario NAME,...] [--policy NAME,...] [--seed N] [--seeds K] [--trace]
  *   sim --list                 what there is
  *   sim --check                two seeds of the main scenarios under pgweir: exit status
+ *   sim --fleet N [--rate R]   N proxies before one database, R users' requests a second each
  *
  * A line of the table is the mean of K seeds from N on; the same seed is the same run again, and
  * --trace tells what the breakers did in it and when. The status is 0 when all goals are met. */
@@ -11,11 +12,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bench/sim/fleet.h"
 #include "bench/sim/goals.h"
 #include "bench/sim/policy.h"
 #include "bench/sim/report.h"
 
-enum { SEED = 11, SEEDS = 3, CHECK_SEEDS = 2, WANTED_MAX = 64 };
+enum { SEED = 11, SEEDS = 3, CHECK_SEEDS = 2, WANTED_MAX = 64, RATE = 10 };
 
 struct wanted {
     const struct scenario *scenarios[WANTED_MAX];
@@ -24,6 +26,8 @@ struct wanted {
     uint64_t seed;
     uint32_t seeds_n;
     bool trace, table;
+    uint32_t fleet_n;
+    double rate;
 };
 
 struct totals {
@@ -34,7 +38,7 @@ struct totals {
 _Noreturn static void usage(void)
 {
     fprintf(stderr, "usage: sim [--scenario NAME,...] [--policy NAME,...] [--seed N] [--seeds K]\n"
-                    "           [--trace] | --list | --check\n");
+                    "           [--trace] | --list | --check | --fleet N [--rate R]\n");
     exit(2);
 }
 
@@ -149,7 +153,7 @@ static uint64_t number(const char *text)
 
 int main(int argc, char **argv)
 {
-    struct wanted w = {.seed = SEED, .seeds_n = SEEDS, .table = true};
+    struct wanted w = {.seed = SEED, .seeds_n = SEEDS, .table = true, .rate = RATE};
 
     for (; w.scenarios_n < scenarios_n; w.scenarios_n++)
         w.scenarios[w.scenarios_n] = scenarios[w.scenarios_n];
@@ -172,11 +176,21 @@ int main(int argc, char **argv)
             want_policies(&w, value);
         } else if (strcmp(argv[i - 1], "--seed") == 0) {
             w.seed = number(value);
+        } else if (strcmp(argv[i - 1], "--fleet") == 0) {
+            w.fleet_n = (uint32_t)number(value);
+        } else if (strcmp(argv[i - 1], "--rate") == 0) {
+            w.rate = (double)number(value);
         } else if (strcmp(argv[i - 1], "--seeds") == 0) {
             w.seeds_n = (uint32_t)number(value);
         } else {
             usage();
         }
     }
-    return run_all(&w);
+    if (w.fleet_n == 0)
+        return run_all(&w);
+    return fleet_run(&(struct fleet_opts){.proxies_n = w.fleet_n,
+                                          .seed = w.seed,
+                                          .policy = w.policies[0],
+                                          .users_per_proxy = w.rate,
+                                          .trace = w.trace}) > 0;
 }

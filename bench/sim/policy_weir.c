@@ -517,7 +517,9 @@ static void open_weir(struct proxy *p)
     opts.can_pace = true;
     w->upstream = upstream_get(w->registry, "db", (uint16_t)(1 + p->proxy_i), &opts, &err);
     must(w->upstream != NULL);
-    w->places_n = (uint32_t)(PLACES * world->size);
+    w->places_n = world->opts.scenario->places_n;
+    if (w->places_n == 0)
+        w->places_n = (uint32_t)(PLACES * world->size);
     w->budget_n = w->places_n / opts.instances_n;
     tell_facts(p);
     open_pools(w);

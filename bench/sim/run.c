@@ -24,8 +24,8 @@ static void build_databases(struct world *w)
     struct database_opts opts;
 
     database_opts_defaults(&opts);
-    opts.cores_n = (uint32_t)(opts.cores_n * w->size);
-    opts.disks_n = (uint32_t)(opts.disks_n * w->size);
+    opts.cores_n = (uint32_t)ceil(opts.cores_n * w->size);
+    opts.disks_n = (uint32_t)ceil(opts.disks_n * w->size);
     opts.cache_mb *= w->size;
     w->databases = calloc(w->databases_n, sizeof(struct database));
     must(w->databases != NULL);

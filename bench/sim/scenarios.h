@@ -33,6 +33,7 @@ struct scenario {
     double calm_from_s; /* for 15 s; 0: 45 */
     uint32_t proxies_n; /* before each database; 0: 1 */
     uint32_t databases_n;
+    uint32_t places_n;  /* of each database; 0: 100 for each size */
     double size;        /* of each database and its users; 0: 1 */
     bool sudden;        /* the event begins at once, and not before */
     uint32_t jobs_n;    /* must have ended well at the end */
