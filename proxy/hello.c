@@ -209,20 +209,23 @@ static void go_to_console(struct client *c)
     grant_send(h, 0, &c->letter);
 }
 
+/* Who is not for the console hears AuthenticationOk with its greeting: up to there a refusal with
+ * 57P03 makes libpq go on to its next host, and none behind it does. */
 static void logged_in(struct client *c)
 {
     struct buf b = {.max = REPLY_BYTES_MAX};
     door_leave(c);
+    if (!c->login->to_console) {
+        join_route(c);
+        return;
+    }
     if (!wire_put_auth(&b, WIRE_AUTH_OK, view_of("", 0)) ||
         net_send_buf(&c->net, &b) == NET_ERROR) {
         buf_free(&b);
         session_end(c, END_CLIENT_GONE);
         return;
     }
-    if (c->login->to_console)
-        c->login->done = true; /* it moves when its bytes have been handled: hello_on_client() */
-    else
-        join_route(c);
+    c->login->done = true; /* it moves when its bytes have been handled: hello_on_client() */
 }
 
 /* ---- authentication

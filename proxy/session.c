@@ -513,7 +513,7 @@ static bool put_welcome(struct client *c, const struct welcome *w, struct buf *b
     uint8_t key[WIRE_KEY_MAX];
     const char *k, *value;
     size_t key_n = c->login->minor >= 2 ? CANCEL_KEY_BYTES_32 : CANCEL_KEY_BYTES_30;
-    bool fits = true;
+    bool fits = wire_put_auth(b, WIRE_AUTH_OK, view_of("", 0));
     hub_cancel_key(c->hub, c->pid, key, key_n);
     for (uint32_t at = 0; fits && vars_next(c->vars, &at, &k, &value);)
         if (vars_tracked(k))
