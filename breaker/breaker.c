@@ -462,13 +462,13 @@ static void tick_probation(const struct tick *t)
         draw_jitter(b, &c->limit);
         limit_convict(&c->limit, &o->limit, t->p);
         b->exonerated_in_row_n = 0;
-        b->high_ticks_n = 0;
         b->confirmed_n++;
         judge_suspect(b, BREAKER_IS_CULPRIT);
         estimator_intervene(t->e, b->now_us, EFFECT_US);
         move(b, BREAKER_THROTTLED, (int)b->suspect_i,
              "%s is the cause: back at half, P=%.2f; now %.1f %%", c->opts.name, t->p,
              100 * c->limit.g);
+        b->high_ticks_n = 0;
         return;
     }
     if (t->in_us > PROBATION_RAMP_US)

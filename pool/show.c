@@ -219,20 +219,25 @@ static void fill_tick_class(const struct breaker_class *c, struct tick_stats *ou
     out->classes[i].cancel_n = c->would.cancel_n;
 }
 
-void show_tick(struct upstream *u, struct tick_stats *out)
+void show_tick_of(const struct breaker *b, struct tick_stats *out)
 {
-    *out = (struct tick_stats){.limited = false};
-    lock_take(&u->lock);
-    const struct breaker *b = &u->breaker;
-    out->at_us = b->now_us;
-    out->state = b->state;
-    out->pressure = b->pressure;
-    out->p_smooth = b->p_smooth;
-    out->p_before = b->p_before;
-    out->high_ticks_n = b->high_ticks_n;
-    out->classes_n = b->classes_n;
+    *out = (struct tick_stats){
+        .at_us = b->now_us,
+        .state = b->state,
+        .pressure = b->pressure,
+        .p_smooth = b->p_smooth,
+        .p_before = b->p_before,
+        .high_ticks_n = b->high_ticks_n,
+        .classes_n = b->classes_n,
+    };
     for (uint32_t i = 0; i < b->classes_n; i++)
         fill_tick_class(&b->classes[i], out, i);
+}
+
+void show_tick(struct upstream *u, struct tick_stats *out)
+{
+    lock_take(&u->lock);
+    show_tick_of(&u->breaker, out);
     lock_drop(&u->lock);
 }
 
@@ -264,6 +269,8 @@ const char *show_refusal_name(enum pool_refusal refusal)
         return "address";
     case POOL_REFUSED_GROUP:
         return "group";
+    case POOL_REFUSED_CLOSED:
+        return "closed";
     case POOL_REFUSED_SHUTDOWN:
         return "shutdown";
     }

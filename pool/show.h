@@ -45,10 +45,10 @@ struct class_stats {
     uint64_t held_us, limited_us, cuts_n, cancels_n;
     uint64_t would_wait_n, would_refuse_n; /* leases; observe mode only */
     uint64_t bytes_per_s;
-    uint64_t rate_bytes_per_s; /* what it may read: the breaker's word and byte_rate; else
-                                * PACE_RATE_NONE */
-    uint32_t paced_n;          /* results held back by that now */
-    uint64_t paced_age_us;     /* of the oldest transaction among them */
+    uint64_t rate_bytes_per_s;           /* what it may read: the breaker's word and byte_rate; else
+                                          * PACE_RATE_NONE */
+    uint32_t paced_n;                    /* results held back by that now */
+    uint64_t paced_age_us;               /* of the oldest transaction among them */
     uint64_t paced_bytes, paced_held_us; /* totals */
     uint64_t oldest_wait_us;
     bool lifo;
@@ -126,6 +126,7 @@ struct tick_stats {
     } classes[CLASSES_MAX];
 };
 void show_tick(struct upstream *u, struct tick_stats *out);
+void show_tick_of(const struct breaker *b, struct tick_stats *out);
 const char *show_refusal_name(enum pool_refusal refusal);
 
 #endif
