@@ -8,6 +8,7 @@ enum {
     ROLE_BITS = 2,
     READ_ONLY = BIT(ROLE_BITS),
     DOWN = BIT(ROLE_BITS + 1),
+    RIVAL = BIT(ROLE_BITS + 2),
     LATE_SHIFT = 32,
 };
 _Static_assert(UPSTREAM_GONE < 1 << ROLE_BITS, "a role has its bits");
@@ -35,7 +36,8 @@ static bool is_late(const struct target_want *want, const struct target_host *ho
 
 static enum target_fit fit_attrs(enum target_attrs attrs, const struct target_host *host)
 {
-    bool primary = host->role == UPSTREAM_PRIMARY, standby = host->role == UPSTREAM_STANDBY;
+    bool primary = host->role == UPSTREAM_PRIMARY && !host->rival;
+    bool standby = host->role == UPSTREAM_STANDBY;
     switch (attrs) {
     case TARGET_UNSET:
     case TARGET_ANY:
@@ -63,7 +65,8 @@ enum target_fit target_fit(const struct target_want *want, const struct target_h
         return fit_attrs(want->attrs, host);
     if (host->role == UPSTREAM_STANDBY && !is_late(want, host))
         return TARGET_FIT;
-    return want->fallback && host->role == UPSTREAM_PRIMARY ? TARGET_SECOND_CHOICE : TARGET_UNFIT;
+    return want->fallback && host->role == UPSTREAM_PRIMARY && !host->rival ? TARGET_SECOND_CHOICE
+                                                                            : TARGET_UNFIT;
 }
 
 const char *target_unfit_why(const struct target_want *want, const struct target_host *host)
@@ -76,6 +79,8 @@ const char *target_unfit_why(const struct target_want *want, const struct target
         return "its role is not known yet";
     if (host->role == UPSTREAM_STANDBY)
         return want->replica ? "a standby that lags too much" : "a standby";
+    if (host->rival)
+        return "a second primary";
     return host->read_only ? "a primary that is read-only" : "the primary";
 }
 
@@ -108,7 +113,7 @@ bool target_late(bool was_late, uint64_t lag_us, uint64_t lag_max_us)
 static uint64_t pack(const struct target_host *host)
 {
     return (uint64_t)host->role | (host->read_only ? READ_ONLY : 0) | (host->down ? DOWN : 0) |
-           (uint64_t)host->late_mask << LATE_SHIFT;
+           (host->rival ? RIVAL : 0) | (uint64_t)host->late_mask << LATE_SHIFT;
 }
 
 static struct target_host unpack(uint64_t word)
@@ -116,6 +121,7 @@ static struct target_host unpack(uint64_t word)
     return (struct target_host){.role = (enum upstream_role)(word & (BIT(ROLE_BITS) - 1)),
                                 .read_only = word & READ_ONLY,
                                 .down = word & DOWN,
+                                .rival = word & RIVAL,
                                 .late_mask = (uint32_t)(word >> LATE_SHIFT)};
 }
 
@@ -130,6 +136,8 @@ static struct target_host now_of(const struct target_host *before,
 {
     struct target_host host = {.role = facts->role,
                                .read_only = facts->role == UPSTREAM_PRIMARY && facts->read_only};
+    if (host.role == UPSTREAM_PRIMARY)
+        host.rival = before->role != UPSTREAM_PRIMARY || before->rival;
     for (uint32_t i = 0; i < classes->class_n; i++) {
         const struct class_opts *class = &classes->at[i];
         bool was = before->late_mask & BIT(i);
@@ -158,4 +166,18 @@ bool target_publish(struct upstream *u, const struct class_table *classes, uint6
     /* Two loops may publish at once: whoever read the older facts is corrected by the next tick. */
     return next != word &&
            atomic_exchange_explicit(&u->standing, next, memory_order_relaxed) != next;
+}
+
+bool target_judge_rival(struct upstream *u, bool rival)
+{
+    uint64_t word = atomic_load_explicit(&u->standing, memory_order_relaxed);
+    struct target_host host;
+    do {
+        host = unpack(word);
+        if (host.role != UPSTREAM_PRIMARY || host.rival == rival)
+            return false;
+        host.rival = rival;
+    } while (!atomic_compare_exchange_weak_explicit(&u->standing, &word, pack(&host),
+                                                    memory_order_relaxed, memory_order_relaxed));
+    return true;
 }

@@ -26,6 +26,8 @@ const char *target_attrs_name(enum target_attrs attrs);
 struct target_host {
     enum upstream_role role;
     bool read_only;     /* a primary whose default_transaction_read_only is on */
+    bool rival;         /* a primary beside another one that was there before, or not yet known not
+                         * to be */
     bool down;          /* its error breaker is open, and nobody has reached it since */
     uint32_t late_mask; /* BIT(class_i): a standby that lags more than this class's max_lag */
 };
@@ -60,5 +62,8 @@ void target_standing(const struct upstream *u, struct target_host *out);
  * was. Any thread. */
 MUST_USE bool target_publish(struct upstream *u, const struct class_table *classes,
                              uint64_t now_us);
+/* Whoever becomes a primary is a rival at first, until the control loop, which sees all hosts, has
+ * said which of them is to be written to. True: it is other than it was. */
+MUST_USE bool target_judge_rival(struct upstream *u, bool rival);
 
 #endif

@@ -17,8 +17,10 @@ enum {
 
 struct host {
     struct upstream *upstream;
+    size_t number;          /* in the order of the configuration, at first */
     bool wanted;            /* a line of the present configuration names it */
     struct target_host was; /* as last logged */
+    uint64_t primary_us;    /* it has been a primary since; 0: it is none */
     /* the scout that is out */
     struct server *server; /* NULL: none is */
     struct server_scout scout;
@@ -58,6 +60,7 @@ static void want(struct hosts *hosts, struct upstream *u)
         if (!host)
             return; /* clients publish what they find; nobody is sent to look */
         host->upstream = u;
+        host->number = hosts->n;
         hosts->at[hosts->n++] = host;
     }
     host->wanted = true;
@@ -108,13 +111,17 @@ static void note_change(struct control *k, struct host *host)
     struct target_host *was = &host->was;
     target_standing(host->upstream, &now);
     if (now.role == was->role && now.read_only == was->read_only && now.down == was->down &&
-        now.late_mask == was->late_mask)
+        now.rival == was->rival && now.late_mask == was->late_mask)
         return;
     upstream_facts(host->upstream, &facts);
     log_info("host %s:%u role=%s was=%s read_only=%d down=%d late_classes=%#x lag_us=%lld",
              upstream_host(host->upstream), upstream_port(host->upstream),
              upstream_role_name(now.role), upstream_role_name(was->role), now.read_only, now.down,
              now.late_mask, facts.lag_us == UINT64_MAX ? -1LL : (long long)facts.lag_us);
+    if (now.role == UPSTREAM_PRIMARY && now.rival)
+        log_warning("host %s:%u is a primary beside another one that was there before: nobody "
+                    "writes to it",
+                    upstream_host(host->upstream), upstream_port(host->upstream));
     if (now.role == UPSTREAM_STANDBY && was->role != UPSTREAM_STANDBY)
         make_dirty(k, host);
     *was = now;
@@ -122,9 +129,57 @@ static void note_change(struct control *k, struct host *host)
 
 static void publish(struct control *k, struct host *host, uint64_t now_us)
 {
+    struct target_host now;
     if (target_publish(host->upstream, k->hub->config->classes, now_us))
         steer_changed(k->proxy);
-    note_change(k, host);
+    target_standing(host->upstream, &now);
+    if (now.role != UPSTREAM_PRIMARY)
+        host->primary_us = 0;
+    else if (!host->primary_us)
+        host->primary_us = now_us;
+}
+
+/* ---- two primaries -----------------------------------------------------------------------------
+ */
+
+static bool was_before(const struct host *a, const struct host *b)
+{
+    if (!a || !b || !a->primary_us)
+        return false;
+    return a->primary_us < b->primary_us ||
+           (a->primary_us == b->primary_us && a->number < b->number);
+}
+
+/* Of the primaries of one line, the one that has been it for the longest is written to: an old
+ * primary that comes back as if nothing had happened gets nobody. */
+static bool has_elder(const struct hosts *hosts, const struct host *host)
+{
+    struct hub *h = hosts->hub;
+    struct route_hosts line;
+    struct err err;
+    for (const struct config_database *db = h->config->databases; db; db = db->hh.next) {
+        if (!config_is_steered(h->config, db) || !route_hosts(h, db, host->upstream, &line, &err) ||
+            line.present_i < 0)
+            continue;
+        for (uint32_t i = 0; i < line.n; i++)
+            if (was_before(host_of(hosts, line.upstreams[i]), host))
+                return true;
+    }
+    return false;
+}
+
+static void judge_rivals(struct control *k)
+{
+    const struct hosts *hosts = k->hosts;
+    uint32_t primaries_n = 0;
+    for (size_t i = 0; i < hosts->n; i++)
+        primaries_n += hosts->at[i]->primary_us != 0;
+    for (size_t i = 0; i < hosts->n; i++) {
+        const struct host *host = hosts->at[i];
+        if (host->primary_us &&
+            target_judge_rival(host->upstream, primaries_n > 1 && has_elder(hosts, host)))
+            steer_changed(k->proxy);
+    }
 }
 
 static void tell(struct host *host, enum upstream_role role, const struct server_scout *found,
@@ -317,6 +372,9 @@ void hosts_tick(struct control *k, uint64_t now_us)
         publish(k, host, now_us);
         scout(k, host, now_us);
     }
+    judge_rivals(k);
+    for (size_t i = 0; i < k->hosts->n; i++)
+        note_change(k, k->hosts->at[i]);
 }
 
 void hosts_close(struct control *k)

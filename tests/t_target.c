@@ -7,6 +7,7 @@
 static const struct target_host unknown = {.role = UPSTREAM_ROLE_UNKNOWN};
 static const struct target_host primary = {.role = UPSTREAM_PRIMARY};
 static const struct target_host frozen = {.role = UPSTREAM_PRIMARY, .read_only = true};
+static const struct target_host rival = {.role = UPSTREAM_PRIMARY, .rival = true};
 static const struct target_host standby = {.role = UPSTREAM_STANDBY};
 static const struct target_host late = {.role = UPSTREAM_STANDBY, .late_mask = BIT(BULK)};
 static const struct target_host gone = {.role = UPSTREAM_GONE};
@@ -16,18 +17,18 @@ static const struct target_host down = {.role = UPSTREAM_PRIMARY, .down = true};
 static void each_target_takes_what_libpq_would(void **state)
 {
     (void)state;
-    enum { U, P, F, S, G, D, HOSTS };
-    const struct target_host *const hosts[HOSTS] = {&unknown, &primary, &frozen,
-                                                    &standby, &gone,    &down};
+    enum { U, P, F, S, G, D, R, HOSTS };
+    const struct target_host *const hosts[HOSTS] = {&unknown, &primary, &frozen, &standby,
+                                                    &gone,    &down,    &rival};
     static const struct {
         enum target_attrs attrs;
         enum target_fit fit[HOSTS];
     } rows[] = {
-        /*                         unknown primary frozen standby gone down */
-        {TARGET_UNSET, {2, 2, 2, 2, 0, 0}},          {TARGET_ANY, {2, 2, 2, 2, 0, 0}},
-        {TARGET_READ_WRITE, {0, 2, 0, 0, 0, 0}},     {TARGET_READ_ONLY, {0, 0, 2, 2, 0, 0}},
-        {TARGET_PRIMARY, {0, 2, 2, 0, 0, 0}},        {TARGET_STANDBY, {0, 0, 0, 2, 0, 0}},
-        {TARGET_PREFER_STANDBY, {1, 1, 1, 2, 0, 0}},
+        /* unknown, primary, read-only primary, standby, gone, down, second primary */
+        {TARGET_UNSET, {2, 2, 2, 2, 0, 0, 2}},          {TARGET_ANY, {2, 2, 2, 2, 0, 0, 2}},
+        {TARGET_READ_WRITE, {0, 2, 0, 0, 0, 0, 0}},     {TARGET_READ_ONLY, {0, 0, 2, 2, 0, 0, 0}},
+        {TARGET_PRIMARY, {0, 2, 2, 0, 0, 0, 0}},        {TARGET_STANDBY, {0, 0, 0, 2, 0, 0, 0}},
+        {TARGET_PREFER_STANDBY, {1, 1, 1, 2, 0, 0, 1}},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         struct target_want want = {.attrs = rows[i].attrs};
@@ -52,6 +53,7 @@ static void a_replica_is_a_standby_that_is_near(void **state)
     want.fallback = true;
     assert_int_equal(target_fit(&want, &primary), TARGET_SECOND_CHOICE);
     assert_int_equal(target_fit(&want, &down), TARGET_UNFIT);
+    assert_int_equal(target_fit(&want, &rival), TARGET_UNFIT);
     assert_int_equal(target_fit(&want, &unknown), TARGET_UNFIT);
     assert_int_equal(target_fit(&want, &standby), TARGET_FIT);
 }
@@ -92,7 +94,7 @@ static void no_choice_is_ever_unfit(void **state)
 {
     (void)state;
     const struct target_host *const kinds[] = {&unknown, &primary, &frozen, &standby,
-                                               &late,    &gone,    &down};
+                                               &late,    &gone,    &down,   &rival};
     uint32_t seed = 7;
     for (int round = 0; round < 20000; round++) {
         struct target_host hosts[4];
@@ -165,6 +167,29 @@ static void an_upstream_publishes_what_it_is(void **state)
     assert_int_equal(standing().late_mask, 0);
 }
 
+/* Nobody writes to a new primary before it is known whether there is another one. */
+static void a_new_primary_is_a_rival_until_it_is_judged(void **state)
+{
+    (void)state;
+    struct upstream_facts facts = {.role = UPSTREAM_PRIMARY, .told_us = t.now_us};
+    assert_false(target_judge_rival(t.upstream, true)); /* it is no primary at all */
+    upstream_tell_facts(t.upstream, &facts);
+    assert_true(target_publish(t.upstream, &t.classes, t.now_us));
+    assert_true(standing().rival);
+    assert_false(target_judge_rival(t.upstream, true));
+    assert_true(target_judge_rival(t.upstream, false));
+    assert_false(target_publish(t.upstream, &t.classes, t.now_us));
+    assert_false(standing().rival);
+    facts.role = UPSTREAM_GONE;
+    upstream_tell_facts(t.upstream, &facts);
+    assert_true(target_publish(t.upstream, &t.classes, t.now_us));
+    assert_false(standing().rival);
+    facts.role = UPSTREAM_PRIMARY;
+    upstream_tell_facts(t.upstream, &facts);
+    assert_true(target_publish(t.upstream, &t.classes, t.now_us));
+    assert_true(standing().rival); /* others may have taken over meanwhile */
+}
+
 /* Down is what its error breaker says, until somebody gets through again. */
 static void an_open_error_breaker_is_down(void **state)
 {
@@ -196,6 +221,7 @@ int main(void)
         cmocka_unit_test(no_choice_is_ever_unfit),
         cmocka_unit_test(a_lag_at_the_bound_does_not_flap),
         SCENE(an_upstream_publishes_what_it_is),
+        SCENE(a_new_primary_is_a_rival_until_it_is_judged),
         SCENE(an_open_error_breaker_is_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -295,6 +295,27 @@ def users_follow_the_primary(t, finder):
     holds(len(wanted - rows) <= 50, f"{len(wanted - rows)} of {len(wanted)} committed rows gone")
 
 
+@case(beyond="it knows no roles", seconds=120)
+def a_second_primary_gets_no_writes(t):
+    c = Cluster(t, 1)
+    (heir,) = c.standbys
+    weir = c.weir(c.line(target_session_attrs="read-write"))
+    client = weir.connect(dbname="db", user="app")
+    same(port_of(client), c.primary.port, "host")
+    c.caught_up()
+    c.primary.stop(signal.SIGQUIT)
+    c.promote(heir)
+    wait_until("it is served by the new primary", lambda: serves_from(client) == heir.port, 20)
+    c.primary.start()  # as if nothing had happened: a primary, too
+    told(weir, **{f"p{c.primary.port}": "primary", f"p{heir.port}": "primary"})
+    for _ in range(10):
+        same(port_of(weir.connect(dbname="db", user="app")), heir.port, "a newcomer's host")
+        same(port_of(client), heir.port, "host")
+    row = hosts(weir)[c.primary.port]
+    same((row["serves"], row["not_users"]), (None, "a second primary"), "what is told of it")
+    holds("beside another one" in weir.log(), "the log warns")
+
+
 @case(beyond="it knows no roles", seconds=90)
 def without_any_primary_clients_wait_and_are_told(t):
     c = Cluster(t, 1)
