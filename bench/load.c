@@ -19,6 +19,7 @@
 #include "bench/link.h"
 #include "bench/mix.h"
 #include "bench/opt.h"
+#include "bench/random.h"
 #include "bench/tally.h"
 
 #include <math.h>
@@ -108,20 +109,6 @@ static uint64_t clock_us(void)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * US_PER_S + (uint64_t)now.tv_nsec / 1000;
-}
-
-/* xorshift64*: small, seeded, good enough for arrivals and keys */
-static uint64_t load_random(struct load *load)
-{
-    load->rng ^= load->rng >> 12;
-    load->rng ^= load->rng << 25;
-    load->rng ^= load->rng >> 27;
-    return load->rng * 0x2545f4914f6cdd1dull;
-}
-
-static double load_uniform(struct load *load)
-{
-    return ((double)(load_random(load) >> 11) + 0.5) / 9007199254740992.0;
 }
 
 /* ---- slots: the application's connections ------------------------------------------------- */
@@ -229,7 +216,7 @@ static void request_failed(struct load *load, struct request *r, const char *cod
     tally_error(&load->tally, now_us, code);
     if (r->attempt_n < load->opts.attempts_n && !stopped) {
         /* a refusal is retried after a pause, half to one and a half; silence has cost enough */
-        double jitter = 0.5 + load_uniform(load);
+        double jitter = 0.5 + random_share(&load->rng);
         r->due_us = now_us + (gaveup ? 0 : (uint64_t)(jitter * (double)load->opts.backoff_us));
         tally_bin_at(&load->tally, now_us)->retries++;
         retry_insert(load, r);
@@ -259,7 +246,7 @@ static void request_admit(struct load *load, uint64_t intended_us, uint64_t now_
     LL_DELETE(load->spare, r);
     load->live_n++;
     *r = (struct request){.intended_us = intended_us};
-    mix_choose(&load->opts.mix, load_random(load), &r->ask);
+    mix_choose(&load->opts.mix, random_next(&load->rng), &r->ask);
     request_begin(load, r, now_us);
 }
 
@@ -477,7 +464,7 @@ static void load_arrivals(struct load *load, uint64_t now_us)
     }
     while (load->next_us <= now_us && load->next_us < load->end_us) {
         request_admit(load, load->next_us, now_us);
-        double gap = load->opts.fixed ? 1 : -log(load_uniform(load));
+        double gap = load->opts.fixed ? 1 : -log(random_share(&load->rng));
         load->next_us += (uint64_t)(gap * US_PER_S / load_rate(load, load->next_us));
     }
 }
@@ -573,7 +560,7 @@ static bool load_open(struct load *load)
     load->slots = calloc(load->opts.slots_n, sizeof *load->slots);
     load->requests = calloc(REQUESTS_MAX, sizeof *load->requests);
     must(load->slots && load->requests && load->epoll_fd >= 0);
-    load->rng = load->opts.seed * 0x9e3779b97f4a7c15ull + 1;
+    load->rng = load->opts.seed;
     for (uint32_t i = 0; i < load->opts.slots_n; i++)
         DL_APPEND(load->closed, &load->slots[i]);
     for (uint32_t i = 0; i < REQUESTS_MAX; i++)

@@ -1,5 +1,7 @@
 #include "bench/sim/engine.h"
 
+#include "bench/random.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -112,11 +114,7 @@ void engine_run(struct engine *e, uint64_t until_us)
 
 uint64_t engine_random(struct engine *e)
 {
-    uint64_t z = e->random += 0x9e3779b97f4a7c15ull; /* splitmix64 */
-
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebull;
-    return z ^ z >> 31;
+    return random_next(&e->random);
 }
 
 double engine_exponential(struct engine *e, double mean)

@@ -5,23 +5,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/random.h"
 #include "tests/sim/acts.h"
 #include "tests/sim/check.h"
 
 /* ---- chance -------------------------------------------------------------------------------- */
 
-static uint64_t next_random(struct world *w)
-{
-    uint64_t z = w->random += 0x9e3779b97f4a7c15ull;
-
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebull;
-    return z ^ z >> 31;
-}
-
 uint32_t world_random(struct world *w, uint32_t below)
 {
-    return below == 0 ? 0 : (uint32_t)(next_random(w) % below);
+    return below == 0 ? 0 : (uint32_t)(random_next(&w->random) % below);
 }
 
 bool world_chance(struct world *w, uint32_t pct)
