@@ -134,6 +134,59 @@ const suites = {
         await two.end()
     },
 
+    // A class of one place: the holder has it, the other is refused, stays usable, and gets in later.
+    async refused() {
+        const holder = await connected()
+        const pool = new Pool({ max: 1 })
+        pool.on('error', (error) => { throw error })
+        const warm = await pool.connect()
+        const { processID } = warm
+        warm.release()
+        await holder.query('BEGIN')
+        await holder.query('SELECT 1')
+        const shed = (error) => {
+            assert.strictEqual(error.code, '53000')
+            assert.match(error.message, /^pgweir: class "bulk" is being shed on backend /)
+            assert.match(error.detail, /^latency breaker throttled for /)
+            assert.match(error.hint, /^retry_after=\d+s\. /)
+            return true
+        }
+        await assert.rejects(pool.query('SELECT 1'), shed)
+        await assert.rejects(pool.query('SELECT $1::int', [1]), shed)
+        await assert.rejects(pool.query({ name: 'named', text: 'SELECT $1::int', values: [1] }), shed)
+        await assert.rejects(pool.query('BEGIN'), shed)
+        await holder.query('COMMIT')
+        assert.strictEqual(await value(pool, 'SELECT $1::int', [2]), 2)
+        const again = await pool.query({ name: 'named', text: 'SELECT $1::int AS n', values: [3] })
+        assert.strictEqual(again.rows[0].n, 3)
+        const same = await pool.connect()
+        assert.strictEqual(same.processID, processID) // the pool has not thrown it away
+        same.release()
+        await pool.end()
+        await holder.end()
+    },
+
+    // Somebody cancels the class while this runs.
+    async cancelled() {
+        const client = await connected()
+        await assert.rejects(client.query('SELECT pg_sleep(60)'), (error) => {
+            assert.strictEqual(error.code, '57014')
+            assert.match(error.message, /^pgweir: statement of class "bulk" was cancelled on backend /)
+            assert.match(error.hint, /^retry_after=\d+s\. /)
+            return true
+        })
+        assert.strictEqual(await value(client, 'SELECT 1'), 1)
+        await client.end()
+    },
+
+    async turned_away() {
+        await assert.rejects(connected(), (error) => {
+            assert.strictEqual(error.code, process.env.CODE)
+            assert.match(error.message, /^pgweir: class "bulk" is being shed on backend /)
+            return true
+        })
+    },
+
     async tls() {
         const ssl = { ca: fs.readFileSync(process.env.CA, 'utf8') }
         const client = await connected({ ssl, host: 'localhost' })
