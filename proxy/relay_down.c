@@ -221,6 +221,9 @@ static void complete(struct down *d, const struct wire_msg *m)
     uint32_t flags = sql_tag_flags(tag);
     s->copy_in = false;
     s->syncs_ahead = 0;
+    if (flags & SQL_WRITE || s->in_doubt)
+        atomic_store_explicit(&s->lease.tx_writes, flags & SQL_WRITE, memory_order_relaxed);
+    s->in_doubt = false;
     /* "SET" may be SET LOCAL, or a setting that is reported: the text has been seen, and told. */
     if (flags & SQL_LEAVES_STATE & ~(uint32_t)SQL_SET)
         s->dirt |= SERVER_DIRT_SESSION;

@@ -35,13 +35,21 @@ static void owe(struct up *u, enum owed_kind kind, enum owed_to to, uint64_t num
         u->failed = true;
 }
 
+/* EXECUTE of a statement that was prepared by SQL: what it does is known when it is done. */
+static void may_write(struct server *s, uint32_t flags)
+{
+    bool wrote = atomic_load_explicit(&s->lease.tx_writes, memory_order_relaxed);
+    s->in_doubt = flags == (SQL_EXECUTE | SQL_WRITE) && (!wrote || s->in_doubt);
+    atomic_store_explicit(&s->lease.tx_writes, true, memory_order_relaxed);
+}
+
 /* Whatever the client sends runs as this statement until ReadyForQuery. */
 static void statement_begins(struct up *u, uint64_t fingerprint, uint32_t flags)
 {
     struct client *c = u->c;
     u->s->sql_flags |= flags;
     if (flags & SQL_MAY_WRITE)
-        atomic_store_explicit(&u->s->lease.tx_writes, true, memory_order_relaxed);
+        may_write(u->s, flags);
     c->stmt_fingerprint = fingerprint;
     atomic_store_explicit(&u->s->lease.stmt_fingerprint, fingerprint, memory_order_relaxed);
     if (c->stmt_started_us)

@@ -106,6 +106,7 @@ struct server {
     bool failed;           /* an ErrorResponse came while PREPARING or CLEANING */
     uint8_t dirt;          /* enum server_dirt */
     uint32_t sql_flags;    /* of what was sent since it was linked */
+    bool in_doubt;         /* tx_writes for no more than an EXECUTE: its tag will tell */
     uint16_t cancels_n;    /* cancel requests in flight: no other client gets it before they end */
     uint16_t culls_n;      /* of them, ours: its own client's next statement waits for those too */
     enum pool_cull culled; /* why we cancelled the statement that runs: it is read to its end, and

@@ -352,6 +352,9 @@ static void notice(struct scan *s, enum sql_word word)
         s->st.noticed |= SQL_SEQUENCE;
         break;
     case WORD_CHANGE:
+        s->st.access_share |= s->last_word == WORD_ACCESS; /* SHARE: the only one behind it */
+        s->st.changes = true;
+        break;
     case WORD_INTO:
         s->st.changes = true;
         break;
@@ -694,12 +697,16 @@ void sql_scan(const char *text, size_t n, bool truncated, struct sql_info *out)
         if (s.at < s.end && *s.at == ' ') /* one space is what mostly follows */
             s.at++;
     }
+    bool locks = out->statements_n == 0 && s.st.words_n > 0 && s.st.words[0].word == WORD_LOCK;
     statement_end(&s);
     if (out->statements_n == 0)
         out->flags |= SQL_EMPTY;
     if (out->statements_n > 1)
         out->flags |= SQL_MULTI;
-    if (truncated)
+    /* LOCK of so many tables that its mode is not to be seen is a dump's: ACCESS SHARE. */
+    if (truncated && locks)
+        out->flags = out->first = SQL_READ;
+    else if (truncated)
         out->flags |= SQL_TRUNCATED;
     if (out->statements_n > 0)
         out->fingerprint = s.hash ? s.hash : 1;

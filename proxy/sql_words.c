@@ -12,6 +12,7 @@ enum {
 /* ANALYSE, ABORT, FETCH ...: PostgreSQL 17's statements; what is missing counts as a write. */
 const struct sql_keyword sql_keywords[] = {
     {"abort", WORD_VERB, SQL_ROLLBACK},
+    {"access", WORD_ACCESS, WRITE},
     {"all", WORD_ALL, WRITE},
     {"alter", WORD_VERB, DDL},
     {"analyse", WORD_VERB, LONG},
@@ -63,7 +64,7 @@ const struct sql_keyword sql_keywords[] = {
     {"listen", WORD_VERB, SQL_LISTEN},
     {"load", WORD_VERB, SQL_LOAD},
     {"local", WORD_LOCAL, WRITE},
-    {"lock", WORD_VERB, WRITE},
+    {"lock", WORD_LOCK, WRITE},
     {"merge", WORD_CHANGE, WRITE},
     {"move", WORD_VERB, READ},
     {"names", WORD_NAMES, WRITE},
@@ -272,6 +273,8 @@ static uint32_t verb_flags(const struct sql_statement *st, char *name)
     case WORD_EXECUTE:
         word_name(st, 1, name);
         return st->as_verb;
+    case WORD_LOCK: /* the lock of every SELECT, taken beforehand: so a dump begins */
+        return st->access_share ? READ : st->as_verb;
     case WORD_DECLARE:
     case WORD_EXPLAIN:
     case WORD_SELECT:
@@ -330,6 +333,7 @@ static const struct {
     {"UNLISTEN", SQL_UNLISTEN},
     {"NOTIFY", WRITE},
     {"LOAD", SQL_LOAD},
+    {"LOCK TABLE", 0}, /* which lock, the text has shown */
     {"DO", WRITE | SQL_DO},
     {"CALL", WRITE | SQL_DO},
     {"DECLARE CURSOR", READ | SQL_CURSOR},

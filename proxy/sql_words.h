@@ -17,6 +17,7 @@ enum sql_word {
     WORD_DISCARD,
     WORD_EXECUTE,
     WORD_EXPLAIN,
+    WORD_LOCK,
     WORD_PREPARE,
     WORD_RESET,
     WORD_ROLLBACK,
@@ -25,6 +26,7 @@ enum sql_word {
     WORD_TABLE,
     WORD_WITH,
     /* words that follow them */
+    WORD_ACCESS,
     WORD_ALL,
     WORD_AUTHORIZATION,
     WORD_CHARACTERISTICS,
@@ -91,6 +93,7 @@ struct sql_statement {
     bool copies_out, copies_in;                 /* TO/FROM STDOUT/STDIN outside parentheses */
     bool holds;                                 /* WITH HOLD */
     bool into_temp;                             /* INTO TEMP */
+    bool access_share;                          /* ACCESS SHARE */
     struct sql_first_word words[SQL_WORDS_MAX]; /* last: a reset leaves them alone */
 };
 
