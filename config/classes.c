@@ -15,6 +15,7 @@
 #include <strings.h>
 
 #include "config/keys.h"
+#include "config/zones.h"
 
 #define BLANKS " \t"
 
@@ -238,6 +239,21 @@ static bool fill_demote_to(struct filler *f, const char *name, struct err *err)
     return true;
 }
 
+static bool fill_schedule(struct filler *f, const char *text, struct err *err)
+{
+    char zone[SCHEDULE_ZONE_BYTES];
+    return schedule_parse(&f->class->schedule, text, zone, err) &&
+           zones_load(&f->class->schedule.zone, zone, err);
+}
+
+static bool fill_finish_by(struct filler *f, const char *text, struct err *err)
+{
+    char zone[SCHEDULE_ZONE_BYTES];
+    f->class->has_finish = *text != '\0';
+    return !*text || (schedule_parse_clock(&f->class->finish_minute, text, zone, err) &&
+                      zones_load(&f->class->finish_zone, zone, err));
+}
+
 static bool fill_key(struct filler *f)
 {
     struct err err;
@@ -251,6 +267,10 @@ static bool fill_key(struct filler *f)
         ok = fill_match(f, f->at->value, &err);
     else if (strcmp(key->name, "demote_to") == 0)
         ok = fill_demote_to(f, f->at->value, &err);
+    else if (strcmp(key->name, "schedule") == 0)
+        ok = fill_schedule(f, f->at->value, &err);
+    else if (strcmp(key->name, "finish_by") == 0)
+        ok = fill_finish_by(f, f->at->value, &err);
     else
         ok = keys_parse(key, f->at->value, f->class, &err);
     return ok ||

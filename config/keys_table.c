@@ -132,6 +132,11 @@ static const struct key_choice orphans[] = {
     {.text = "finish", .value = CLASS_ORPHAN_FINISH},
     {0},
 };
+static const struct key_choice outsides[] = {
+    {.text = "one", .value = CLASS_OUTSIDE_ONE},
+    {.text = "refuse", .value = CLASS_OUTSIDE_REFUSE},
+    {0},
+};
 static const struct key_choice inversions[] = {
     {.text = "alert", .value = CLASS_INVERSION_ALERT},
     {.text = "unpace", .value = CLASS_INVERSION_UNPACE},
@@ -498,6 +503,15 @@ static const struct key class_keys[] = {
                "Longest wait before the client gets an error; 0: query_wait_timeout alone."),
     CLASS_BYTES("byte_rate", byte_rate, 0, "Bytes a second it may read at most; 0: any."),
     CLASS_BYTES("min_rate", min_rate, 0, "Bytes a second it keeps while being shed."),
+    ROW("schedule", KEY_SPECIAL, KEY_OURS, 0, 0, NULL, NULL, 0,
+        "Hours in which it works as it likes: Mon-Fri 01:00-05:00 Europe/Berlin, Sat,Sun "
+        "00:00-24:00. One time zone for all of them; none: the machine's. Unset: always."),
+    CLASS_CHOICE("outside", outside, outsides, 0,
+                 "Outside its schedule: one (a server at a time) or refuse (nobody new; what runs "
+                 "goes on)."),
+    ROW("finish_by", KEY_SPECIAL, KEY_OURS, 0, 0, NULL, NULL, 0,
+        "Time of the day by which its work should be done: 06:00, perhaps with a time zone. Warns "
+        "when it will not be, going by its speed and by how much there was the last time."),
     CLASS_INT("login_rate", login_rate, 0, CONNECTIONS_MAX,
               "Clients that may log in within a second, those of two seconds at once; further ones "
               "wait; 0: any number."),

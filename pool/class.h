@@ -8,6 +8,7 @@
 #define POOL_CLASS_H
 
 #include "breaker/base.h"
+#include "pool/schedule.h"
 
 enum {
     CLASS_NAME_BYTES = 32,     /* with its NUL; it stands in error texts and metric labels */
@@ -42,6 +43,9 @@ enum class_route_fallback { CLASS_FALLBACK_NONE, CLASS_FALLBACK_PRIMARY };
 enum class_orphan { CLASS_ORPHAN_CANCEL, CLASS_ORPHAN_FINISH };
 enum class_inversion { CLASS_INVERSION_ALERT, CLASS_INVERSION_UNPACE, CLASS_INVERSION_CANCEL };
 
+/* Outside its hours: one connection, for what cannot wait; or nobody new. */
+enum class_outside { CLASS_OUTSIDE_ONE, CLASS_OUTSIDE_REFUSE };
+
 struct class_opts {
     char name[CLASS_NAME_BYTES];
     bool builtin;
@@ -60,6 +64,11 @@ struct class_opts {
     uint32_t on_overload; /* bits of enum class_overload */
     enum class_inversion on_lock_inversion;
     enum class_orphan orphan;
+    struct schedule schedule;    /* its hours */
+    enum class_outside outside;  /* ... and what holds outside of them */
+    bool has_finish;             /* its work should be done by ... */
+    uint32_t finish_minute;      /* ... this time of the day ... */
+    struct zone finish_zone;     /* ... here */
     uint32_t login_rate;         /* logins a second; 0: any number */
     char shed_sqlstate[6];       /* of a client refused at login; empty: 53300 */
     uint64_t demote_after_us;    /* a transaction longer than this; 0: never */

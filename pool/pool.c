@@ -108,10 +108,15 @@ enum pool_verdict pool_acquire(struct pool *p, struct pool_waiter *w, uint64_t n
     w->group_n = 0;
     w->since_us = now_us;
     p->used_us = now_us;
-    if (grant_at_once(&t, p, w)) {
+    bool closed = u->tiers[w->class_i].closed &&
+                  u->classes[w->class_i].outside == CLASS_OUTSIDE_REFUSE &&
+                  groups_find(p, w->group) == NULL; /* a job that has begun goes on */
+    if (!closed && grant_at_once(&t, p, w)) {
         verdict = POOL_GRANTED;
     } else if (p->run == POOL_DISABLED || p->run == POOL_KILLED) {
         verdict = refuse_at_once(&t, w, POOL_REFUSED_SHUTDOWN);
+    } else if (closed) {
+        verdict = refuse_at_once(&t, w, POOL_REFUSED_CLOSED);
     } else if (dispatch_hopeless(p, w->class_i, now_us)) {
         p->wanted = true;
         verdict = refuse_at_once(&t, w, POOL_REFUSED_DOWN);

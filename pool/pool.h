@@ -117,6 +117,7 @@ enum pool_refusal {
     POOL_REFUSED_DOWN,    /* error breaker open for longer than the grace; see pool_down_reason() */
     POOL_REFUSED_ADDRESS, /* cap per client address */
     POOL_REFUSED_GROUP, /* its parallel job cannot have all the servers it needs: group_n */
+    POOL_REFUSED_CLOSED, /* outside the hours of its class */
     POOL_REFUSED_SHUTDOWN, /* database disabled, killed or removed, or process shutting down */
 };
 

@@ -46,6 +46,8 @@ void rights_upstream(struct upstream *u, uint8_t class_i)
         reserved_n = floor_of(o->reserved, budget_n, max_n);
     if (tier->limited)
         max_n = least(max_n, u->breaker.classes[tier->breaker_i].ask.limit_n);
+    if (tier->closed)
+        max_n = least(max_n, 1);
     if ((o->priority > 0 && !u->passes_sheddable) || u->facts.stalled)
         max_n = 0;
     shares_set_class(&u->shares, class_i, reserved_n, max_n);

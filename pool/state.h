@@ -134,6 +134,7 @@ struct tier {
     uint64_t vtime_us;
     int breaker_i;        /* -1: protected */
     bool held, limited;   /* by the breaker, at the last tick */
+    bool closed;          /* outside its hours */
     uint32_t reference_n; /* sum of what pools with clients of it would let it lease */
     _Atomic uint64_t bytes_n;
     uint64_t bytes_seen_n; /* at the last tick */

@@ -452,6 +452,15 @@ void upstream_cancel_end(struct upstream *u)
     must(n > 0);
 }
 
+void upstream_set_closed(struct upstream *u, uint32_t closed_mask)
+{
+    lock_take(&u->lock);
+    for (uint32_t i = 0; i < u->class_n; i++)
+        u->tiers[i].closed = (closed_mask & BIT(i)) != 0;
+    rights_upstream_all(u);
+    lock_drop(&u->lock);
+}
+
 void upstream_trip(struct upstream *u, uint8_t class_i, uint64_t now_us)
 {
     lock_take(&u->lock);

@@ -45,6 +45,9 @@ enum { UPSTREAM_CANCELS_MAX = 8 };
 MUST_USE bool upstream_cancel_begin(struct upstream *u);
 void upstream_cancel_end(struct upstream *u);
 
+/* Classes (bits) that are outside their hours now. Control loop, when it changes. */
+void upstream_set_closed(struct upstream *u, uint32_t closed_mask);
+
 /* The operator's hand on the latency breaker (console). Who waits is served by the next tick. */
 void upstream_trip(struct upstream *u, uint8_t class_i, uint64_t now_us);
 void upstream_release(struct upstream *u, uint64_t now_us);

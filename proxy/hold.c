@@ -38,6 +38,7 @@ static bool is_held_back(const struct client *c)
     case POOL_REFUSED_NOT:
     case POOL_REFUSED_DEADLINE:
     case POOL_REFUSED_GROUP:
+    case POOL_REFUSED_CLOSED:
     case POOL_REFUSED_SHUTDOWN:
         break;
     }

@@ -182,6 +182,12 @@ static void describe(const struct client *c, bool at_login, struct text *t)
     case POOL_REFUSED_GROUP:
         because_group(c, t);
         break;
+    case POOL_REFUSED_CLOSED:
+        snprintf(t->message, sizeof t->message, "pgweir: class \"%s\" may not work at this hour",
+                 class_name);
+        snprintf(t->hint, sizeof t->hint, "See schedule of [class %s]. Admin: SHOW CLASSES",
+                 class_name);
+        break;
     case POOL_REFUSED_SHUTDOWN:
         sqlstate = "57P01";
         if (atomic_load_explicit(&c->hub->proxy->draining, memory_order_relaxed))
