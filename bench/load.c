@@ -17,10 +17,8 @@
  * time are bounded.
  */
 #include "bench/link.h"
-#include "bench/mix.h"
-#include "bench/opt.h"
+#include "bench/load_opts.h"
 #include "bench/random.h"
-#include "bench/tally.h"
 
 #include <math.h>
 #include <signal.h>
@@ -31,29 +29,8 @@
 #include <utlist.h>
 
 enum {
-    SLOTS_MAX = 4096,
     REQUESTS_MAX = 1 << 16, /* outstanding; one that finds no place fails at once ("full") */
     EVENTS_MAX = 256,
-};
-
-/* The rate over time: factors of --rate at moments, straight lines between them. */
-enum { PROFILE_MAX = 16 };
-struct profile {
-    uint32_t n;
-    struct {
-        double at_s, factor;
-    } points[PROFILE_MAX];
-};
-
-struct opts {
-    const char *conninfo, *csv;
-    double rate, seconds, bin_s;
-    struct tally_marks marks;
-    struct profile profile;
-    uint32_t slots_n, attempts_n;
-    uint64_t timeout_us, backoff_us, seed;
-    struct mix mix;
-    bool fixed, closed, keep;
 };
 
 enum slot_state {
@@ -87,7 +64,7 @@ struct request {
 };
 
 struct load {
-    struct opts opts;
+    struct load_opts opts;
     struct tally tally;
     int epoll_fd;
     uint64_t rng, next_us, end_us;
@@ -429,26 +406,6 @@ static void slot_event(struct load *load, struct slot *s, uint64_t now_us)
 /* ---- the loop ---------------------------------------------------------------------------------
  */
 
-static double profile_factor(const struct profile *p, double at_s)
-{
-    uint32_t i = 0;
-    while (i < p->n && p->points[i].at_s <= at_s)
-        i++;
-    if (i == 0)
-        return p->n ? p->points[0].factor : 1;
-    if (i == p->n)
-        return p->points[i - 1].factor;
-    double from_s = p->points[i - 1].at_s, from = p->points[i - 1].factor;
-    double share = (at_s - from_s) / (p->points[i].at_s - from_s);
-    return from + share * (p->points[i].factor - from);
-}
-
-static double load_rate(const struct load *load, uint64_t at_us)
-{
-    double at_s = (double)(at_us - load->tally.start_us) / US_PER_S;
-    return load->opts.rate * profile_factor(&load->opts.profile, at_s);
-}
-
 static void load_arrivals(struct load *load, uint64_t now_us)
 {
     if (stopped)
@@ -464,8 +421,9 @@ static void load_arrivals(struct load *load, uint64_t now_us)
     }
     while (load->next_us <= now_us && load->next_us < load->end_us) {
         request_admit(load, load->next_us, now_us);
+        double at_s = (double)(load->next_us - load->tally.start_us) / US_PER_S;
         double gap = load->opts.fixed ? 1 : -log(random_share(&load->rng));
-        load->next_us += (uint64_t)(gap * US_PER_S / load_rate(load, load->next_us));
+        load->next_us += (uint64_t)(gap * US_PER_S / load_opts_rate(&load->opts, at_s));
     }
 }
 
@@ -526,7 +484,7 @@ static bool load_warm(struct load *load)
     uint32_t idle_n = 0;
     struct slot *s;
     DL_FOREACH(load->idle, s) idle_n++;
-    return idle_n == load->opts.slots_n;
+    return idle_n == load->opts.conns_n;
 }
 
 static void load_run(struct load *load)
@@ -557,11 +515,11 @@ static void load_run(struct load *load)
 static bool load_open(struct load *load)
 {
     load->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    load->slots = calloc(load->opts.slots_n, sizeof *load->slots);
+    load->slots = calloc(load->opts.conns_n, sizeof *load->slots);
     load->requests = calloc(REQUESTS_MAX, sizeof *load->requests);
     must(load->slots && load->requests && load->epoll_fd >= 0);
     load->rng = load->opts.seed;
-    for (uint32_t i = 0; i < load->opts.slots_n; i++)
+    for (uint32_t i = 0; i < load->opts.conns_n; i++)
         DL_APPEND(load->closed, &load->slots[i]);
     for (uint32_t i = 0; i < REQUESTS_MAX; i++)
         LL_PREPEND(load->spare, &load->requests[i]);
@@ -572,100 +530,24 @@ static bool load_open(struct load *load)
 
 static void load_close(struct load *load)
 {
-    for (uint32_t i = 0; i < load->opts.slots_n; i++)
+    for (uint32_t i = 0; i < load->opts.conns_n; i++)
         link_close(&load->slots[i].link);
     tally_close(&load->tally);
     free(load->slots);
     free(load->requests);
 }
 
-/* ---- options ----------------------------------------------------------------------------------
- */
-
-static const char usage[] =
-    "load CONNINFO [--rate=N/s] [--profile=SECONDS:FACTOR,...] [--seconds=N] [--conns=N]\n"
-    "     [--timeout-ms=N] [--attempts=N] [--backoff-ms=N] [--protocol=simple|extended|prepared]\n"
-    "     [--mix=POINT,RANGE,SUM,UPDATE] [--accounts=N] [--sql=TEXT] [--bin=SECONDS]\n"
-    "     [--marks=S,S] [--csv=FILE] [--seed=N] [--fixed] [--closed] [--keep]\n";
-
-static bool parse_profile(void *profile, char *text)
-{
-    struct profile *p = profile;
-    p->n = 0;
-    while (*text && p->n < PROFILE_MAX) {
-        char *end;
-        double at_s = strtod(text, &end);
-        if (*end != ':' || (p->n && at_s < p->points[p->n - 1].at_s))
-            return false;
-        p->points[p->n].at_s = at_s;
-        p->points[p->n].factor = strtod(end + 1, &text);
-        if (text == end + 1 || (*text && *text != ',') || !(p->points[p->n].factor > 0))
-            return false;
-        p->n++;
-        text += *text == ',';
-    }
-    return p->n && !*text;
-}
-
-static bool parse_protocol(void *mix, char *text)
-{
-    return mix_parse_protocol(mix, text);
-}
-
-static bool parse_percent(void *mix, char *text)
-{
-    return mix_parse_percent(mix, text);
-}
-
-static bool parse_opts(struct opts *o, int argc, char **argv)
-{
-    const struct opt table[] = {
-        {"rate", OPT_REAL, &o->rate, .min = 0.001},
-        {"profile", OPT_OWN, &o->profile, .parse = parse_profile},
-        {"seconds", OPT_REAL, &o->seconds, .min = 0.01},
-        {"conns", OPT_COUNT, &o->slots_n, .min = 1, .max = SLOTS_MAX},
-        {"timeout-ms", OPT_MS, &o->timeout_us, .min = 0.001},
-        {"attempts", OPT_COUNT, &o->attempts_n, .min = 1, .max = 100},
-        {"backoff-ms", OPT_MS, &o->backoff_us, .min = 0.001},
-        {"protocol", OPT_OWN, &o->mix, .parse = parse_protocol},
-        {"mix", OPT_OWN, &o->mix, .parse = parse_percent},
-        {"accounts", OPT_COUNT, &o->mix.accounts_n, .min = 1},
-        {"sql", OPT_TEXT, .into = &o->mix.given},
-        {"bin", OPT_REAL, &o->bin_s, .min = 0.01},
-        {"marks", OPT_OWN, &o->marks, .parse = tally_parse_marks},
-        {"csv", OPT_TEXT, .into = &o->csv},
-        {"seed", OPT_SEED, .into = &o->seed},
-        {"fixed", OPT_FLAG, .into = &o->fixed},
-        {"closed", OPT_FLAG, .into = &o->closed},
-        {"keep", OPT_FLAG, .into = &o->keep},
-    };
-    return opt_parse(table, COUNT_OF(table), argc, argv, &o->conninfo) &&
-           o->seconds / o->bin_s <= TALLY_BINS_MAX;
-}
-
 int main(int argc, char **argv)
 {
     static struct load load;
-    load.opts = (struct opts){
-        .rate = 1000,
-        .seconds = 10,
-        .bin_s = 1,
-        .slots_n = 20,
-        .attempts_n = 3,
-        .mix = {.percent = {40, 20, 30, 10}, .protocol = MIX_EXTENDED, .accounts_n = 100000},
-        .timeout_us = US_PER_S,
-        .backoff_us = 100 * US_PER_MS,
-        .seed = 1};
-    if (!parse_opts(&load.opts, argc, argv)) {
-        fputs(usage, stderr);
+    if (!load_opts_parse(&load.opts, argc, argv))
         return 2;
-    }
     signal(SIGINT, on_signal);
     signal(SIGTERM, on_signal);
     signal(SIGPIPE, SIG_IGN);
     int rc = 1;
     if (!load_open(&load)) {
-        fprintf(stderr, "load: could not open all %u connections\n", load.opts.slots_n);
+        fprintf(stderr, "load: could not open all %u connections\n", load.opts.conns_n);
         goto closing;
     }
     fputs("ready\n", stderr); /* the clock starts here: whoever stages the storm counts from it */

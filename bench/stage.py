@@ -96,6 +96,8 @@ class Stage:
         self.seconds = dict(QUICK_S) if lab.QUICK else {
             "calm": CALM_WEIR_S if self.pooler_is_weir else CALM_S,
             "trouble": scenario.trouble_s, "after": scenario.after_s}
+        if scenario.users is None:
+            self.seconds["calm"] = QUICK_S["calm"]
         self.length_s = sum(self.seconds.values())
         self.result = Result(arm, self.seconds)
         self.pooler, self.users_at, self.bulk_at = self._open()
