@@ -1,0 +1,305 @@
+#!/usr/bin/env python3
+"""Plays what a log says of a latency breaker through the reference model.
+
+    replay.py LOG...
+
+With `log_breaker_ticks = 1` every tick of a breaker at work is a line with all it went by: pressure,
+samples, and for each class its use. The model gets the same, tick by tick, and must come to the same
+state, the same level g of each class, and the same cancels. Where it does not, the tick is printed,
+the model is set to what the log says, and the replay goes on; the exit status is then 1.
+
+Without such lines the moves alone are looked at: each says what led to it, and must not contradict
+the thresholds of the model.
+
+The model has no jitter, no floors that grow, no early re-test and no modes: the log says what these
+were, and the model is told. Classes that are neither paced nor off follow rules the model does not
+have (they are let in little by little): a log with such a class is refused, status 2.
+
+The model is looked for as in compare.py.
+"""
+import argparse
+import re
+import sys
+from fractions import Fraction
+
+from compare import find_model, load_model
+
+STATES = "closed test probation throttled open exonerated".split()
+TOLERANCE = 1e-6  # the log has nine digits
+PERIOD_MAX = 600.0
+GAP_US = 1000000
+TICK = re.compile(r"breaker_tick upstream=(\S+) (.*)")
+MOVE = re.compile(r'breaker upstream=(\S+) at_us=(\d+) from=(\w+) to=(\w+) class=(\S+) '
+                  r'why="([^"]*)" (.*)')
+BY_HAND = "by hand", "mode of a class on trial", "a class was tripped"
+
+
+class Exact(Fraction):
+    """Seconds without rounding: 1.5 s after a tick is 1.5 s, whatever the clock says."""
+
+    @staticmethod
+    def of(value):
+        return Fraction(str(value)) if isinstance(value, float) else Fraction(value)
+
+    def __add__(self, other):
+        return Exact(Fraction.__add__(self, self.of(other)))
+
+    def __sub__(self, other):
+        return Exact(Fraction.__sub__(self, self.of(other)))
+
+    def __lt__(self, other):
+        return Fraction.__lt__(self, self.of(other))
+
+    def __le__(self, other):
+        return Fraction.__le__(self, self.of(other))
+
+    def __gt__(self, other):
+        return Fraction.__gt__(self, self.of(other))
+
+    def __ge__(self, other):
+        return Fraction.__ge__(self, self.of(other))
+
+
+class Estimator:
+    """What the model's breaker wants of an estimator: here the log has done its work."""
+
+    def __init__(self):
+        self.last, self.cut, self.testing = [0] * 7, 0, False
+
+    def intervene(self, now, effect):
+        pass
+
+
+class Tick:
+    def __init__(self, upstream, text):
+        fields = [word.split("=", 1) for word in text.split()]
+        one = dict(fields)
+        self.upstream, self.at_us, self.state = upstream, int(one["at_us"]), one["state"]
+        self.p, self.n = float(one["p"]), int(one["n"])
+        self.lagging, self.p_smooth = one["lagging"] == "1", float(one["p_smooth"])
+        self.high_ticks = int(one["high_ticks"])
+        self.classes = [Class(value) for key, value in fields if key == "class"]
+
+
+class Class:
+    def __init__(self, text):
+        (self.name, self.mode, paced, cancelled, trickle, g, g_bad, floor, jitter, active, still,
+         queued, cap, rate, cancel) = text.split(",")
+        self.paced, self.cancelled, self.trickle = paced == "1", cancelled == "1", float(trickle)
+        self.g, self.g_bad, self.floor, self.jitter = map(float, (g, g_bad, floor, jitter))
+        self.active, self.still, self.queued, self.cap = map(int, (active, still, queued, cap))
+        self.rate, self.cancel = float(rate), int(cancel)
+
+
+class Player:
+    """The model of one upstream's breaker, led through its log."""
+
+    def __init__(self, core, first):
+        self.core, self.est, self.last, self.cancels = core, Estimator(), None, {}
+        self.now = first
+        self.cfg = dict(core.DEF)
+        sheds = [core.Shed(c.name, c.cap, 2 * c.trickle, c.trickle, c.cancelled)
+                 for c in first.classes]
+        hooks = dict(use=self.use, queued=lambda n: self.found(n).queued > 0, cancel=self.cancel)
+        self.moves, self.ticks_n, self.wrong_n = [], 0, 0
+        self.breaker = core.Breaker(self.cfg, sheds, hooks, self.moved)
+
+    def found(self, name):
+        return next(c for c in self.now.classes if c.name == name)
+
+    def moved(self, now, before, after, why):
+        self.moves.append((self.now.at_us, before.lower(), after.lower()))
+
+    def use(self, name):
+        """A class that is off is none; one that is observed is one if none can be acted on."""
+        c = self.found(name)
+        acts = any(o.mode == "enforce" and (o.active or o.rate) for o in self.now.classes)
+        if c.mode == "off" or (c.mode == "observe" and acts):
+            return 0, 0.0, 0
+        return c.active, c.rate, c.still
+
+    def cancel(self, name, n):
+        n = min(n, self.found(name).still)
+        self.cancels[name] = self.cancels.get(name, 0) + n
+        return n
+
+    def prepare(self, tick):
+        b, before = self.breaker, self.last
+        for shed, c in zip(b.cl, tick.classes):
+            shed.lref, shed.trickle, shed.cancel_ok = c.cap, c.trickle, c.cancelled
+        if before is None or tick.at_us - before.at_us > GAP_US:
+            # Nothing is logged while all is well; what is smoothed began with something.
+            b.hi, b.Ps = 0, (tick.p_smooth - 0.1 * tick.p) / 0.9
+            b.lo_since = None
+            return
+        self.cfg["floor"] = max(c.floor for c in before.classes)
+        for shed, c in reversed(list(zip(b.cl, before.classes))):
+            if shed.g < 1:
+                self.jitter(shed, c.jitter)
+                break
+
+    def jitter(self, shed, jitter):
+        """The one that may rise has a period of its own; the model's ends at 600 s, jitter's at
+        720."""
+        doublings = 2 ** max(0, shed.k - 1)
+        period = min(PERIOD_MAX, self.core.DEF["probe"] * doublings) * (1 + 0.2 * jitter)
+        self.cfg["probe"] = period / doublings
+        if period > PERIOD_MAX:
+            self.riser = shed, shed.g, PERIOD_MAX / period
+
+    def slow_down(self):
+        if self.riser is None:
+            return
+        shed, before, share = self.riser
+        if shed.gbad and abs(shed.g - before - 0.30 * shed.gbad / PERIOD_MAX * 0.1) < 1e-12:
+            shed.g = before + (shed.g - before) * share
+
+    def play(self, tick):
+        b = self.breaker
+        self.now, self.cancels, self.riser = tick, {}, None
+        self.prepare(tick)
+        self.est.last[5] = tick.n
+        now = Exact(Fraction(tick.at_us, 1000000))
+        if b.mode == "EXONERATED" and tick.p >= 2 * b.pex:
+            b.no_test_until = now  # the early re-test
+        b.tick(now, tick.p, self.est, tick.lagging)
+        self.slow_down()
+        for shed, c in zip(b.cl, tick.classes):
+            if 0 < shed.g < c.floor:
+                shed.g = c.floor  # it has grown
+        self.ticks_n += 1
+        self.last = tick
+        return self.compare(tick, now)
+
+    def compare(self, tick, now):
+        b, wrong = self.breaker, []
+        if b.mode.lower() != tick.state:
+            wrong.append("state is %s, the model says %s" % (tick.state, b.mode.lower()))
+        for shed, c in zip(b.cl, tick.classes):
+            if abs(shed.g - c.g) > TOLERANCE * max(shed.g, c.g):
+                wrong.append("g of %s is %g, the model says %g" % (c.name, c.g, shed.g))
+            if self.cancels.get(c.name, 0) != c.cancel:
+                wrong.append("%d cancels of %s, the model says %d" %
+                             (c.cancel, c.name, self.cancels.get(c.name, 0)))
+        if wrong:
+            self.wrong_n += 1
+            self.adopt(tick, now)
+        return wrong
+
+    def adopt(self, tick, now):
+        b = self.breaker
+        if b.mode.lower() != tick.state:
+            b.mode, b.t = tick.state.upper(), now
+        b.hi, b.Ps = tick.high_ticks, tick.p_smooth
+        for shed, c in zip(b.cl, tick.classes):
+            shed.g, shed.gbad = c.g, c.g_bad or None
+
+    def by_hand(self, to, name):
+        """Between two ticks an operator tripped a class, or gave everything back."""
+        b = self.breaker
+        b.mode, b.t, b.hi = to.upper(), Exact(Fraction(self.now.at_us, 1000000)), 0
+        for shed in b.cl:
+            if to == "closed":
+                shed.g, shed.gbad, shed.k = 1.0, None, 0
+            elif shed.name == name:
+                shed.gbad, shed.k, shed.g = shed.g, 1, self.cfg["floor"]
+
+
+def contradictions(core, at_us, before, after, why, rest):
+    """What a line of a move itself says against the model's thresholds."""
+    fields = dict(word.split("=", 1) for word in rest.split() if "=" in word)
+    p, p_before, high = (float(fields[k]) for k in ("p", "p_before", "high_ticks"))
+    smooth, c = float(fields["p_smooth"]), core.DEF
+    helped = p <= max(1.0, p_before) ** c["improve"] * 1.001
+    rules = {
+        ("closed", "test"): p >= c["p_hi"] and high >= c["trip_ticks"],
+        ("exonerated", "test"): p >= c["p_hi"] and high >= c["trip_ticks"],
+        ("test", "test"): p >= c["p_hi"],
+        ("test", "probation"): p < c["p_hi"],
+        ("test", "exonerated"): not helped,
+        ("probation", "throttled"): p < c["p_lo"] or high >= c["retrip_ticks"],
+        ("probation", "closed"): True,
+        ("throttled", "throttled"): high >= c["retrip_ticks"] and (smooth >= 0.999 or p >= 2),
+        ("open", "open"): high >= c["retrip_ticks"],
+        ("throttled", "open"): p >= c["p_hi"],
+        ("open", "throttled"): p < c["p_lo"],
+        ("exonerated", "closed"): p < c["p_lo"],
+    }
+    if any(words in why for words in BY_HAND):
+        return []
+    if before not in STATES or after not in STATES:
+        return ["no such state"]
+    return [] if rules.get((before, after), True) else [
+        "p=%g p_before=%g p_smooth=%g high_ticks=%g do not lead from %s to %s" %
+        (p, p_before, smooth, high, before, after)]
+
+
+class Log:
+    def __init__(self, core):
+        self.core, self.players, self.moves, self.wrong_n, self.moves_n = core, {}, {}, 0, 0
+        self.hands = {}
+
+    def complain(self, upstream, at_us, wrong):
+        for what in wrong:
+            print("%s at_us=%d: %s" % (upstream, at_us, what))
+        self.wrong_n += bool(wrong)
+
+    def move(self, match):
+        upstream, at_us, before, after, name, why, rest = match.groups()
+        self.moves_n += 1
+        self.moves.setdefault(upstream, []).append((int(at_us), before, after))
+        if any(words in why for words in BY_HAND):
+            # The line comes with the tick that follows the command; so does the effect.
+            self.hands.setdefault(upstream, []).append((after, name))
+            self.moves[upstream].pop()
+        self.complain(upstream, int(at_us), contradictions(self.core, int(at_us), before, after,
+                                                           why, rest))
+
+    def tick(self, match):
+        tick = Tick(*match.groups())
+        for c in tick.classes:
+            if not c.paced and c.mode == "enforce":
+                raise SystemExit("class %s is enforced and not paced: the model has no rule for it"
+                                 % c.name)
+        player = self.players.get(tick.upstream)
+        if player is None:
+            player = self.players[tick.upstream] = Player(self.core, tick)
+        for after, name in self.hands.pop(tick.upstream, []):
+            player.by_hand(after, name)
+        self.complain(tick.upstream, tick.at_us, player.play(tick))
+
+    def compare_moves(self):
+        for upstream, player in self.players.items():
+            logged = set(self.moves.get(upstream, []))
+            played = set(player.moves)
+            for at_us, before, after in sorted(logged ^ played):
+                who = "log" if (at_us, before, after) in logged else "model"
+                self.complain(upstream, at_us, ["only the %s goes from %s to %s" %
+                                                (who, before, after)])
+
+
+def main():
+    args = argparse.ArgumentParser()
+    args.add_argument("logs", nargs="+", metavar="LOG")
+    args = args.parse_args()
+    where = find_model()
+    if where is None:
+        print("SKIP: no reference model ($SHARED, ../shared/overload_model)")
+        return 77
+    core, _ = load_model(where)
+    log = Log(core)
+    for path in args.logs:
+        with open(path, errors="replace") as lines:
+            for line in lines:
+                if match := TICK.search(line):
+                    log.tick(match)
+                elif match := MOVE.search(line):
+                    log.move(match)
+    log.compare_moves()
+    ticks_n = sum(p.ticks_n for p in log.players.values())
+    print("%d moves and %d ticks replayed, %d disagree" % (log.moves_n, ticks_n, log.wrong_n))
+    return 1 if log.wrong_n else 0 if log.moves_n + ticks_n else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
