@@ -1,5 +1,6 @@
 #include "pool/target.h"
 
+#include "pool/groups.h"
 #include "pool/state.h"
 
 enum {
@@ -106,6 +107,14 @@ bool target_late(bool was_late, uint64_t lag_us, uint64_t lag_max_us)
     if (lag_max_us == 0 || lag_us == UINT64_MAX)
         return false;
     return was_late ? lag_us > lag_max_us - lag_max_us / 5 : lag_us > lag_max_us;
+}
+
+bool target_has_group(struct pool *p, uint64_t group)
+{
+    lock_take(&p->upstream->lock);
+    bool has = groups_find(p, group) != NULL;
+    lock_drop(&p->upstream->lock);
+    return has;
 }
 
 /* ---- the standing ---------------------------------------------------------------------------- */

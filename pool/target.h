@@ -10,6 +10,7 @@
 
 #include "pool/class.h"
 #include "pool/facts.h"
+#include "pool/pool.h"
 
 /* As in libpq. */
 enum target_attrs {
@@ -55,6 +56,9 @@ int target_choose(const struct target_want *want, const struct target_host *host
  * that a standby at the bound is not chosen and dropped in turns. A bound of 0 is none, and a lag
  * that nobody could measure (UINT64_MAX) is not held against the host. */
 bool target_late(bool was_late, uint64_t lag_us, uint64_t lag_max_us);
+
+/* Whether connections of this parallel job (pool_waiter.group) hold servers of p. */
+bool target_has_group(struct pool *p, uint64_t group);
 
 /* The standing of an upstream: any thread. All that is known at first is nothing. */
 void target_standing(const struct upstream *u, struct target_host *out);

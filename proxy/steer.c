@@ -45,6 +45,46 @@ static uint32_t turn_of(struct hub *h, const struct config_database *db)
     return db->load_balance_hosts == LOAD_BALANCE_DISABLE ? 0 : h->steer_turn++;
 }
 
+struct job {
+    const struct client *client;
+    struct upstream *found;
+};
+
+static bool look_for_job(struct pool *p, void *arg)
+{
+    struct job *job = arg;
+    const struct route *r = job->client->route;
+    if (strcmp(pool_database(p), r->database) != 0 || strcmp(pool_user(p), r->user) != 0 ||
+        !target_has_group(p, job->client->waiter.group))
+        return true;
+    job->found = pool_upstream(p);
+    return false;
+}
+
+/* One parallel job is on one host: its connections share a snapshot. Where it is already, if it is;
+ * at first its number decides, so that connections that come at once agree. */
+static int choose_for_job(struct client *c, const struct judged *j)
+{
+    struct job job = {.client = c};
+    uint64_t number = c->waiter.group;
+    registry_each_pool(c->hub->proxy->registry, look_for_job, &job);
+    for (uint32_t i = 0; job.found && i < j->hosts.n; i++) {
+        const struct target_host *host = &j->hosts.at[i];
+        if (j->hosts.upstreams[i] == job.found && !host->down && host->role != UPSTREAM_GONE)
+            return (int)i;
+    }
+    return target_choose(&j->want, j->hosts.at, j->hosts.n, TARGET_NONE,
+                         (uint32_t)(number ^ number >> 32));
+}
+
+static int choose(struct client *c, const struct judged *j)
+{
+    if (c->waiter.group)
+        return choose_for_job(c, j);
+    return target_choose(&j->want, j->hosts.at, j->hosts.n, j->hosts.present_i,
+                         turn_of(c->hub, j->db));
+}
+
 static enum place judge(struct client *c, struct judged *j)
 {
     struct hub *h = c->hub;
@@ -62,8 +102,7 @@ static enum place judge(struct client *c, struct judged *j)
         return PLACE_NOWHERE;
     }
     j->want = route_want(h->config, j->db, c->class_i);
-    int choice =
-        target_choose(&j->want, j->hosts.at, j->hosts.n, j->hosts.present_i, turn_of(h, j->db));
+    int choice = choose(c, j);
     if (choice == TARGET_NONE)
         return PLACE_NOWHERE;
     j->host_i = (uint32_t)choice;

@@ -179,6 +179,42 @@ def a_backup_goes_to_a_replica_or_waits(t, finder):
     wait_until("the replica is back, and serves", lambda: serves_from(dump) == standby.port, 40)
 
 
+@case(beyond="it has no classes", seconds=120)
+def a_parallel_dump_stays_on_one_replica(t):
+    c = Cluster(t)
+    users = [f"dump{i}" for i in range(4)]
+    with c.primary.connect() as direct:
+        for i, user in enumerate(users):
+            direct.execute(f"CREATE ROLE {user} LOGIN SUPERUSER")
+            direct.execute(f"CREATE TABLE part{i} AS SELECT generate_series(1, 1000) n")
+    c.caught_up()
+    weir = t.weir(databases={"db": c.line(target_session_attrs="read-write")}, text=REPLICA,
+                  userlist={user: "" for user in users}, query_wait_timeout=20)
+    absent, present = c.standbys
+    same(port_of(weir.connect(dbname="db", user="dump0")), c.primary.port, "the host of a user")
+    absent.stop()
+    told(weir, **{f"p{c.primary.port}": "primary", f"p{absent.port}": "gone",
+                  f"p{present.port}": "standby"})
+    leaders = {}
+    for user in users:  # each begins on the only replica there is, and has a snapshot there
+        leaders[user] = weir.connect(dbname="db", user=user, application_name="pg_dump",
+                                     autocommit=False)
+        same(port_of(leaders[user]), present.port, "the host of a leader")
+    absent.start()
+    told(weir, **{f"p{c.primary.port}": "primary", f"p{absent.port}": "standby",
+                  f"p{present.port}": "standby"})
+    for user in users:
+        for _ in range(3):
+            same(port_of(weir.connect(dbname="db", user=user, application_name="pg_dump")),
+                 present.port, "the host of a worker")
+        leaders[user].rollback()
+    for user in users:
+        weir.tool("pg_dump", "-j", "4", "-Fd", "-f", t.dir / user, database="db", user=user)
+        holds((t.dir / user / "toc.dat").exists(), "the dump is whole")
+    same(c.primary.value("SELECT count(*) FROM pg_stat_activity WHERE application_name = "
+                         "'pg_dump'"), 0, "servers of the jobs on the primary")
+
+
 @case(beyond="it has no classes", seconds=90)
 def a_backup_falls_back_to_the_primary_where_it_may(t):
     c = Cluster(t, 1)
