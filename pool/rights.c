@@ -42,12 +42,12 @@ void rights_upstream(struct upstream *u, uint8_t class_i)
         max_n = class_share_of(o->max, budget_n);
     if (o->priority > 0 && budget_n > 0 && budget_n < cap_max(&u->cap))
         max_n = least(max_n, budget_n); /* the headroom is lent to the protected alone */
+    if (tier->closed)
+        max_n = least(max_n, 1);
     if (tier->clients_n > 0 || u->queues[class_i].waiting_n > 0)
         reserved_n = floor_of(o->reserved, budget_n, max_n);
     if (tier->limited)
         max_n = least(max_n, u->breaker.classes[tier->breaker_i].ask.limit_n);
-    if (tier->closed)
-        max_n = least(max_n, 1);
     if ((o->priority > 0 && !u->passes_sheddable) || u->facts.stalled)
         max_n = 0;
     shares_set_class(&u->shares, class_i, reserved_n, max_n);

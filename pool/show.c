@@ -71,6 +71,8 @@ void show_class(struct upstream *u, uint8_t class_i, uint64_t now_us, struct cla
     out->reserved_n = u->shares.whole_n == 0 ? 0 : u->shares.at[class_i].reserved_n;
     out->max_n = out->limit_n = u->shares.at[class_i].max_n;
     out->held = tier->held;
+    out->closed = tier->closed;
+    out->finish = tier->finish;
     out->limited = tier->limited;
     if (tier->breaker_i >= 0) {
         const struct breaker_class *b = &u->breaker.classes[tier->breaker_i];

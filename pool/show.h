@@ -6,6 +6,7 @@
 
 #include "breaker/breaker.h"
 #include "breaker/error_breaker.h"
+#include "pool/finish.h"
 #include "pool/pool.h"
 #include "pool/registry.h"
 
@@ -39,6 +40,8 @@ struct class_stats {
     uint32_t max_n;      /* its own cap; UINT32_MAX: none */
     uint32_t limit_n;    /* what it may lease now, the breaker's word included; UINT32_MAX: any */
     bool held, limited;  /* the breaker's */
+    bool closed;         /* outside its hours */
+    struct finish finish;
     double g, g_bad;     /* 1 and 0 for a protected class */
     enum breaker_verdict verdict;
     /* totals of the breaker; in observe mode what it would have done */

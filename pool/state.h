@@ -20,6 +20,7 @@
 #include "breaker/error_breaker.h"
 #include "pool/caps.h"
 #include "pool/due.h"
+#include "pool/finish.h"
 #include "pool/groups.h"
 #include "pool/facts.h"
 #include "pool/hash.h"
@@ -135,6 +136,7 @@ struct tier {
     int breaker_i;        /* -1: protected */
     bool held, limited;   /* by the breaker, at the last tick */
     bool closed;          /* outside its hours */
+    struct finish finish;
     uint32_t reference_n; /* sum of what pools with clients of it would let it lease */
     _Atomic uint64_t bytes_n;
     uint64_t bytes_seen_n; /* at the last tick */

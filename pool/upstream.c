@@ -452,13 +452,25 @@ void upstream_cancel_end(struct upstream *u)
     must(n > 0);
 }
 
-void upstream_set_closed(struct upstream *u, uint32_t closed_mask)
+uint32_t upstream_tell_hours(struct upstream *u, const struct upstream_hours *hours, uint64_t now_us)
 {
+    uint32_t late_mask = 0;
+    bool changed = false;
+
     lock_take(&u->lock);
-    for (uint32_t i = 0; i < u->class_n; i++)
-        u->tiers[i].closed = (closed_mask & BIT(i)) != 0;
-    rights_upstream_all(u);
+    for (uint32_t i = 0; i < u->class_n; i++) {
+        struct tier *tier = &u->tiers[i];
+        bool closed = (hours->closed_mask & BIT(i)) != 0;
+        uint64_t bytes_n = atomic_load_explicit(&tier->bytes_n, memory_order_relaxed);
+        changed |= closed != tier->closed;
+        tier->closed = closed;
+        if (finish_tick(&tier->finish, u->queues[i].leased_n, bytes_n, now_us, hours->due_us[i]))
+            late_mask |= BIT(i);
+    }
+    if (changed)
+        rights_upstream_all(u);
     lock_drop(&u->lock);
+    return late_mask;
 }
 
 void upstream_trip(struct upstream *u, uint8_t class_i, uint64_t now_us)

@@ -45,8 +45,15 @@ enum { UPSTREAM_CANCELS_MAX = 8 };
 MUST_USE bool upstream_cancel_begin(struct upstream *u);
 void upstream_cancel_end(struct upstream *u);
 
-/* Classes (bits) that are outside their hours now. Control loop, when it changes. */
-void upstream_set_closed(struct upstream *u, uint32_t closed_mask);
+/* What the clock on the wall says of each class. */
+struct upstream_hours {
+    uint32_t closed_mask;         /* outside its schedule */
+    uint64_t due_us[CLASSES_MAX]; /* what starts now has to be done by then, in our time; 0: ever */
+};
+/* Control loop, once a second. Returns the classes (bits) of which it has just become clear that
+ * they will not be done in time. */
+MUST_USE uint32_t upstream_tell_hours(struct upstream *u, const struct upstream_hours *hours,
+                                      uint64_t now_us);
 
 /* The operator's hand on the latency breaker (console). Who waits is served by the next tick. */
 void upstream_trip(struct upstream *u, uint8_t class_i, uint64_t now_us);

@@ -14,6 +14,7 @@
 #include "proxy/copyout.h"
 #include "proxy/gates.h"
 #include "proxy/hosts.h"
+#include "proxy/hours.h"
 #include "proxy/listen.h"
 #include "proxy/log.h"
 #include "proxy/notify.h"
@@ -71,9 +72,15 @@ struct pool **control_pools(struct control *k, size_t *n)
 static void tick_upstreams(struct control *k, uint64_t now_us)
 {
     struct walk w = {.n = 0};
+    struct upstream_hours hours = {.closed_mask = 0};
+    bool is_second = k->ticks_n % TICKS_PER_SECOND == 0;
+    if (is_second)
+        hours_look(k->hub->config->classes, now_us, &hours);
     struct pool_actions actions;
     registry_each_upstream(k->proxy->registry, keep_upstream, &w);
     for (size_t i = 0; i < w.n; i++) {
+        if (is_second)
+            hours_tell(w.at[i], &hours, now_us);
         pool_tick(w.at[i], now_us, &actions);
         session_carry_out(k->hub, &actions);
         control_watch_upstream(k, w.at[i]);

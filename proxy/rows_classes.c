@@ -54,7 +54,8 @@ struct class_row {
     char reserved[SHARE_BYTES], max[SHARE_BYTES];
     uint32_t clients, active, waiting, opening;
     double limit; /* what it may lease now; NaN: any number */
-    bool held, limited;
+    bool held, limited, closed, late;
+    double needed; /* bytes per second to be done in time; NaN: not known */
     uint64_t bytes_per_s;
     double rate; /* bytes per second it may read; NaN: any number */
     uint32_t paced;
@@ -93,6 +94,10 @@ static const struct table_column classes_columns[] = {
      .help = "Result bytes read while a rate was set."},
     {COL(paced_held_us, U64), .role = TABLE_COUNTER, .unit = TABLE_US, .metric = "paced_held",
      .help = "Time results were not read because of it, added up."},
+    {COL(closed, BOOL), .role = TABLE_GAUGE, .help = "1 outside its schedule."},
+    {COL(late, BOOL), .role = TABLE_GAUGE, .help = "1 while its work will not be done by finish_by."},
+    {COL(needed, F64), .role = TABLE_GAUGE, .metric = "bytes_per_second_needed",
+     .help = "Result bytes a second it would need to be done in time."},
     {COL(oldest_wait_us, U64), .role = TABLE_GAUGE, .unit = TABLE_US, .metric = "oldest_wait",
      .help = "How long its oldest waiter has waited."},
     {COL(granted, U64), .role = TABLE_COUNTER, .metric = "grants", .help = "Leases."},
@@ -136,7 +141,7 @@ static void fill_class_opts(const struct class_opts *o, struct class_row *row)
     put_share(row->max, o->max);
     row->queue_limit = o->queue_limit_n;
     row->queue_deadline_us = o->queue_deadline_us;
-    row->limit = row->rate = NAN;
+    row->limit = row->rate = row->needed = NAN;
 }
 
 static void fill_class_loops(const struct rows_from *from, uint8_t class_i, struct class_row *row)
@@ -183,6 +188,10 @@ static void fill_class(const struct rows_from *from, const struct rows_upstream 
     row->paced_held_us = s.paced_held_us;
     row->held = s.held;
     row->limited = s.limited;
+    row->closed = s.closed;
+    row->late = s.finish.late;
+    if (s.finish.needed_bytes_per_s > 0)
+        row->needed = (double)s.finish.needed_bytes_per_s;
     row->bytes_per_s = s.bytes_per_s;
     row->oldest_wait_us = s.oldest_wait_us;
     row->granted = s.granted_n;
