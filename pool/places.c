@@ -173,7 +173,8 @@ void places_open(struct turn *t, struct pool *p, uint8_t class_i, uint16_t worke
         t->u->probe_wanted = false;
         t->u->probing = p;
     }
-    places_act(t, &(struct pool_action){.act = POOL_OPEN, .worker = worker, .pool = p});
+    places_act(t, &(struct pool_action){
+                      .act = POOL_OPEN, .worker = worker, .pool = p, .class_i = class_i});
 }
 
 void places_opening_ended(struct pool *p)

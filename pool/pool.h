@@ -170,6 +170,7 @@ struct pool_action {
     struct pool_waiter *waiter;
     struct pool_server *server;
     struct pool *pool;
+    uint8_t class_i; /* POOL_OPEN: of who waits for it; CLASSES_MAX: nobody in particular */
 };
 enum {
     POOL_ACTIONS_MAX = 32

@@ -103,6 +103,7 @@ static void open_close(struct worker *w, struct letter *l)
 struct order {
     struct letter letter;
     struct pool *pool;
+    uint8_t class_i;
 };
 
 static void open_failed(struct hub *h, struct pool *p, enum pool_failure why, const struct err *err)
@@ -166,16 +167,29 @@ void grant_login_late(struct server *s)
     login_failed(s, POOL_FAILED_CONNECT, &err);
 }
 
+/* Whether results of the class may have to be held back. */
+static bool is_paced(const struct hub *h, uint8_t class_i)
+{
+    const struct class_table *classes = h->config->classes;
+    if (class_i >= classes->class_n)
+        return false;
+    const struct class_opts *opts = &classes->at[class_i];
+    return opts->byte_rate > 0 || (opts->priority > 0 && opts->on_overload & CLASS_PACE);
+}
+
 static void open_order(struct worker *w, struct letter *l)
 {
     struct order *o = OWNER_OF(struct order, letter, l);
     struct hub *h = w->hub;
     struct pool *p = o->pool;
     struct err err;
+    bool bounded = is_paced(h, o->class_i);
     free(o);
     struct route *r = pool_owner(p); /* NULL: its first login is not through yet */
     struct server *s = r ? server_login_open(h, r, flow_on_server) : NULL;
     if (s) {
+        if (bounded)
+            server_login_bound(s);
         grant_login_goes_on(s, 0);
         return;
     }
@@ -193,6 +207,7 @@ static void order(struct hub *h, const struct pool_action *a)
         return;
     }
     o->pool = a->pool;
+    o->class_i = a->class_i;
     o->letter.open = open_order;
     grant_send(h, a->worker, &o->letter);
 }

@@ -42,6 +42,7 @@ struct server_login {
     uint32_t addrs_n, address_i;
     struct dns_addr addrs[DNS_ADDRS_MAX];
     bool is_unix, greeted;
+    bool bounded; /* results read from it may have to be held back */
     bool connect_query_sent;
     bool sasl_begun, sasl_proved; /* our part of the exchange was sent: the first, the last */
     uint64_t deadline_us;
@@ -145,6 +146,8 @@ static enum server_login_verdict connect_next(struct server *s, enum pool_failur
             return fail(failure, POOL_FAILED_LOGIN); /* our shortage, not the server's health */
         }
         sock_tune(fd, &l->config->globals, l->is_unix);
+        if (l->bounded && !l->is_unix && !l->config->globals.tcp_socket_buffer)
+            sock_bound(fd);
         if (connect(fd, to, bytes) < 0 && errno != EINPROGRESS) {
             err_set(&l->last, "08001", "connect to %s:%d failed: %s", l->host, l->port,
                     strerror(errno));
@@ -656,6 +659,12 @@ enum server_login_verdict server_login_step(struct server *s, short what,
     }
     must(!"a server that has logged in has no login");
     return SERVER_LOGIN_FAILED;
+}
+
+void server_login_bound(struct server *s)
+{
+    must(s->login && s->state == SERVER_RESOLVING);
+    s->login->bounded = true;
 }
 
 struct server *server_login_open(struct hub *h, struct route *r, net_callback on_event)

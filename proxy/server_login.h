@@ -10,6 +10,9 @@
  */
 struct server *server_login_open(struct hub *h, struct route *r, net_callback on_event);
 
+/* What it sends ahead of us is to be little: before the first step. */
+void server_login_bound(struct server *s);
+
 /* A login that only looks what the server is, in no pool. */
 struct server_scout {
     struct upstream *upstream; /* where to, instead of the route's own: its line must name it */

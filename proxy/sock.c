@@ -13,7 +13,10 @@
 #include "proxy/log.h"
 #include "proxy/worker.h"
 
-enum { COMPLAIN_EVERY_US = 60 * US_PER_S };
+enum {
+    COMPLAIN_EVERY_US = 60 * US_PER_S,
+    SOCK_BOUND_BYTES = 256 << 10, /* smaller does not hold back more: the rest is the sender's */
+};
 
 static void set_option(int fd, int level, int option, int value, const char *name)
 {
@@ -57,6 +60,11 @@ void sock_tune(int fd, const struct config_globals *g, bool is_unix)
     uint64_t timeout_ms = g->tcp_user_timeout_us / US_PER_MS;
     set_if(timeout_ms > 0, fd, TCP_USER_TIMEOUT,
            timeout_ms < INT32_MAX ? (int)timeout_ms : INT32_MAX, "tcp_user_timeout");
+}
+
+void sock_bound(int fd)
+{
+    set_option(fd, SOL_SOCKET, SO_RCVBUF, SOCK_BOUND_BYTES, "SO_RCVBUF");
 }
 
 void sock_address_of(const struct sockaddr_storage *from, uint8_t address[16], uint16_t *port)

@@ -15,6 +15,10 @@ enum { SOCK_ADDRESS_BYTES = 46 }; /* longest text of an address and its NUL */
  * logged, once a minute at most: a connection without them is better than none. Of a listening
  * socket: what it accepts inherits all of them. */
 void sock_tune(int fd, const struct config_globals *g, bool is_unix);
+/* Before connect(): so much may wait to be read, and no more. Left alone, the kernel lets the
+ * buffer of a fast stream grow to tens of megabytes, and a server that is not read any more goes on
+ * until they are full. */
+void sock_bound(int fd);
 /* 16 bytes in network order, IPv4 mapped, and the port; zero for what is not IP. */
 void sock_address_of(const struct sockaddr_storage *from, uint8_t address[16], uint16_t *port);
 /* "10.0.0.1", "fe80::1"; "unix" for all zero, as SHOW CLIENTS has it. Returns at. */
