@@ -33,9 +33,9 @@ struct probes *probe_open(struct hub *control);
 /* Says goodbye to the servers. */
 void probe_close(struct probes **probes);
 /* Every tick of the control loop, for each upstream: begins what is due, ends what is late. */
-void probe_tick(struct probes *p, struct upstream *u, uint64_t now_us);
+void probe_tick(struct probes *all, struct upstream *u, uint64_t now_us);
 /* The process ends, or waits for servers to be free: no further connection. */
-void probe_stop(struct probes *p);
+void probe_stop(struct probes *all);
 
 struct probe_show {
     const char *state; /* one word */
@@ -47,6 +47,6 @@ struct probe_show {
     uint32_t version; /* of the server, as in PQserverVersion(); 0: not known */
 };
 /* For SHOW; the texts live until the loop's next turn. False: nobody has looked yet. */
-bool probe_show(const struct probes *p, const struct upstream *u, struct probe_show *out);
+bool probe_show(const struct probes *all, const struct upstream *u, struct probe_show *out);
 
 #endif
