@@ -507,6 +507,19 @@ static void cut_class(const struct tick *t, struct breaker_class *c)
              100 * c->limit.g_bad, 100 * c->limit.g);
 }
 
+/* The classes up to this one move next to nothing of what all of them move: to cut them and nobody
+ * else takes nothing off the database, and what they leave the others fill. In a drill one class
+ * went from 100 % to 6 in eight cuts while the next one moved 130 MB/s at full speed. */
+static bool is_minor(const struct breaker *b, uint32_t class_i)
+{
+    double part = 0, whole = 0;
+    for (uint32_t i = 0; i < b->classes_n; i++) {
+        whole += (double)b->classes[i].use.bytes_per_s;
+        part += i <= class_i ? (double)b->classes[i].use.bytes_per_s : 0;
+    }
+    return part < b->opts.minor_share * whole;
+}
+
 static enum cut_verdict cut_classes(const struct tick *t)
 {
     struct breaker *b = t->b;
@@ -527,7 +540,7 @@ static enum cut_verdict cut_classes(const struct tick *t)
         }
         cut_class(t, c);
         verdict = CUT_DONE;
-        if (t->p < o->p_severe)
+        if (t->p < o->p_severe && !is_minor(b, i))
             break;
     }
     return verdict;

@@ -76,6 +76,8 @@ struct breaker_opts {
     struct limit_opts limit;
     double p_high, p_low; /* overloaded; healthy. Between them: wait */
     double p_severe;      /* cut every class at once */
+    double minor_share;   /* of all sheddable bytes: what moves less is not cut alone; the model has
+                           * it not. 0: no */
     double p_cancel;      /* least pressure that justifies a cancel */
     double improve;       /* pressure fell to P^improve: it helped */
     uint32_t trip_ticks_n, retrip_ticks_n;

@@ -363,6 +363,24 @@ static void test_defect_8_severe_pressure_cuts_all_at_once(void **state)
     assert_true(g(BACKUP) < 1 && g(BULK) == bulk); /* moderate: the lowest only */
 }
 
+/* Cutting a class that moves nothing changes nothing. */
+static void test_a_minor_class_is_not_cut_alone(void **state)
+{
+    (void)state;
+    fresh(true, false);
+    into_throttled();
+    works(BACKUP, 8, 0);
+    works(BULK, 30, 0);
+    use[BACKUP].bytes_per_s = use[BULK].bytes_per_s / 10;
+    double backup = g(BACKUP), bulk = g(BULK);
+    steps(2, 10);
+    assert_true(g(BACKUP) < backup && g(BULK) < bulk);
+    use[BACKUP].bytes_per_s = use[BULK].bytes_per_s;
+    backup = g(BACKUP), bulk = g(BULK);
+    steps(2, 10);
+    assert_true(g(BACKUP) < backup && g(BULK) == bulk);
+}
+
 /* 9: noise around P = 0.95 cut again and again. */
 static void test_defect_9_noise_near_one_does_not_cut(void **state)
 {
@@ -597,6 +615,7 @@ static void test_options_that_make_no_sense(void **state)
     assert_false(breaker_opts_check(&bad, &err))
     REFUSED(p_low, 1);
     REFUSED(p_severe, 0.5);
+    REFUSED(minor_share, 1);
     REFUSED(improve, 1);
     REFUSED(trip_ticks_n, 0);
     REFUSED(test_us_min, 9 * US_PER_S);
@@ -624,6 +643,7 @@ int main(void)
         cmocka_unit_test(test_defect_4_no_cut_before_the_last_arrived),
         cmocka_unit_test(test_defect_5_no_optimism_after_cancels),
         cmocka_unit_test(test_defect_7_help_is_measured_in_octaves),
+        cmocka_unit_test(test_a_minor_class_is_not_cut_alone),
         cmocka_unit_test(test_defect_8_severe_pressure_cuts_all_at_once),
         cmocka_unit_test(test_defect_9_noise_near_one_does_not_cut),
         cmocka_unit_test(test_off_is_off),

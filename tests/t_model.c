@@ -90,6 +90,7 @@ static void model_opts(struct play *play)
     breaker_opts_defaults(&play->breaker_opts);
     play->breaker_opts.early_retest = false;
     play->breaker_opts.drain_unpaced = false;
+    play->breaker_opts.minor_share = 0;
     play->breaker_opts.limit.jitter = 0;
     play->breaker_opts.limit.floor_grow_us = 0;
 }
