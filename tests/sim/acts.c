@@ -75,6 +75,7 @@ static void granted(struct world *w, struct sim_client *c, struct sim_server *s)
     s->in_mail = false;
     if (s->dead) {
         /* Died on the way: the client asks again, unless it has gone. */
+        acts_job_breaks(w, c);
         c->state = SIM_CLIENT_IDLE;
         c->gone = false;
         close_held(w, s, c->worker, true);
@@ -101,6 +102,7 @@ static void hand_over(struct world *w, struct sim_client *c, struct sim_server *
         if (s->s.state != POOL_SERVER_LEASED)
             world_fail(w, "a dead shell was given away");
         w->totals.shells_n++;
+        acts_job_breaks(w, c);
         c->state = SIM_CLIENT_IDLE;
         c->gone = false;
         close_held(w, s, s->s.worker, false);
@@ -124,6 +126,7 @@ static void refused(struct world *w, struct sim_client *c)
     if (c->state != SIM_CLIENT_WAITING || c->w.refusal == POOL_REFUSED_NOT)
         world_fail(w, "a refusal for a client that does not wait, or without a reason");
     w->totals.refused_n[c->w.refusal]++;
+    acts_job_breaks(w, c);
     c->state = SIM_CLIENT_IDLE;
     c->gone = false;
 }
@@ -283,6 +286,7 @@ void acts_server_dies(struct world *w, struct sim_server *s)
     }
     if (s->holder != NULL) {
         struct sim_client *c = s->holder;
+        acts_job_breaks(w, c);
         c->state = SIM_CLIENT_IDLE;
         c->server = NULL;
         w->lease_n--;
@@ -319,6 +323,7 @@ void acts_release(struct world *w, struct sim_client *c)
     c->server = NULL;
     c->state = SIM_CLIENT_IDLE;
     s->holder = NULL;
+    atomic_store(&s->s.stmt_started_us, 0);
     w->lease_n--;
     check_before(w);
     pool_release(&s->s, world_chance(w, 70) ? &obs : NULL, w->now_us, &actions);
@@ -338,6 +343,12 @@ void acts_ask(struct world *w, struct sim_client *c)
     c->w.addr = c->addr;
     c->w.deadline_us = w->climate.patient || patience_us == 0 ? 0 : w->now_us + patience_us;
     c->w.deadline_rules = world_chance(w, 30);
+    if (c->job != NULL) {
+        c->w.class_i = c->class_i;
+        c->w.key_i = 77;
+        c->w.group = 1 + (uint64_t)(c->job - w->jobs);
+        c->w.deadline_us = 0;
+    }
     c->asked_us = w->now_us;
     c->state = SIM_CLIENT_WAITING;
     check_before(w);
@@ -383,6 +394,11 @@ void acts_login(struct world *w, struct sim_client *c)
     c->pool_i = world_random(w, w->pool_n);
     c->class_i = (uint8_t)world_random(w, w->classes.class_n);
     c->address_i = world_random(w, SIM_ADDRESSES);
+    if (c->job != NULL) {
+        c->pool_i = c->job->pool_i;
+        c->class_i = w->classes.backup_i;
+        c->address_i = 0;
+    }
     struct pool *p = w->pools[c->pool_i];
     uint8_t address[4] = {10, 0, 0, (uint8_t)c->address_i};
     c->addr = pool_addr_get(p->upstream, address, sizeof(address));
@@ -402,6 +418,64 @@ void acts_logout(struct world *w, struct sim_client *c)
     c->state = SIM_CLIENT_OUT;
     acts_finish(w, p->upstream, &actions, c->worker);
     pool_unhold(&p);
+}
+
+/* ---- jobs ---------------------------------------------------------------------------------- */
+
+void acts_job_breaks(struct world *w, const struct sim_client *c)
+{
+    if (c->job == NULL || c->job->state == SIM_JOB_ENDS)
+        return;
+    c->job->state = SIM_JOB_ENDS;
+    w->totals.jobs_broken_n++;
+}
+
+/* How many of it are in this state. */
+static uint32_t job_n(const struct world *w, const struct sim_job *j, enum sim_client_state state)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < j->client_n; i++)
+        n += w->clients[j->first_i + i].state == state;
+    return n;
+}
+
+static void job_forms(struct world *w, struct sim_client *c)
+{
+    struct sim_job *j = c->job;
+    struct sim_client *leader = &w->clients[j->first_i];
+    bool leads = leader->state == SIM_CLIENT_HOLDING;
+
+    if (leads && j->forms_us == 0)
+        j->forms_us = w->now_us;
+    if (c->state == SIM_CLIENT_IDLE && (c == leader || leads))
+        acts_ask(w, c);
+    /* Workers work now and then; a leader sits on its snapshot. */
+    if (c->state == SIM_CLIENT_HOLDING && c != leader)
+        atomic_store(&c->server->s.stmt_started_us, world_chance(w, 30) ? w->now_us : 0);
+    if (job_n(w, j, SIM_CLIENT_HOLDING) < j->client_n || j->state == SIM_JOB_ENDS)
+        return;
+    j->state = SIM_JOB_ENDS;
+    w->totals.jobs_n++;
+    if (w->now_us - j->forms_us > w->totals.job_us_max)
+        w->totals.job_us_max = w->now_us - j->forms_us;
+}
+
+void acts_job(struct world *w, struct sim_client *c)
+{
+    struct sim_job *j = c->job;
+
+    if (j->state == SIM_JOB_FORMS) {
+        job_forms(w, c);
+        return;
+    }
+    j->forms_us = 0;
+    if (c->state == SIM_CLIENT_HOLDING)
+        acts_release(w, c);
+    else if (c->state == SIM_CLIENT_WAITING)
+        acts_leave_queue(w, c);
+    if (job_n(w, j, SIM_CLIENT_HOLDING) + job_n(w, j, SIM_CLIENT_WAITING) == 0)
+        j->state = SIM_JOB_FORMS;
 }
 
 /* During a lease: statements, bytes, a lower class. */

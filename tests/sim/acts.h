@@ -17,6 +17,10 @@ void acts_server_dies(struct world *w, struct sim_server *s);
 void acts_login(struct world *w, struct sim_client *c);
 void acts_logout(struct world *w, struct sim_client *c);
 void acts_ask(struct world *w, struct sim_client *c);
+/* What a client of a job does next. */
+void acts_job(struct world *w, struct sim_client *c);
+/* One of it was refused, or lost its server: all of it ends. */
+void acts_job_breaks(struct world *w, const struct sim_client *c);
 void acts_leave_queue(struct world *w, struct sim_client *c);
 /* During a lease: a statement, bytes, a lower class. */
 void acts_work(struct world *w, struct sim_client *c);

@@ -33,7 +33,7 @@ static uint32_t most(uint32_t a, uint32_t b)
 /* What the world has, counted in one pass. */
 struct tally_scope {
     uint32_t by_state[POOL_SERVER_CLOSING + 1], opening_n, clients_n, waiting_n;
-    uint32_t leased_n[CLASSES_MAX], queued_n[CLASSES_MAX];
+    uint32_t leased_n[CLASSES_MAX], queued_n[CLASSES_MAX], grouped_n[CLASSES_MAX];
     bool present[CLASSES_MAX];
 };
 struct tally {
@@ -72,6 +72,8 @@ static void tally(struct tally *t, const struct world *w)
         if (s->state == POOL_SERVER_LEASED) {
             in_pool->leased_n[s->class_i]++;
             in_all->leased_n[s->class_i]++;
+            in_pool->grouped_n[s->class_i] += s->group != 0;
+            in_all->grouped_n[s->class_i] += s->group != 0;
         }
     }
     for (uint32_t i = 0; i < w->client_n; i++)
@@ -163,11 +165,20 @@ static void check_open(struct world *w, const struct pool *p)
         world_fail(w, "%u servers connect at once", u->connecting_n);
 }
 
+/* grouped_n: leases of the class that belong to jobs. A job gets beyond what its class may have,
+ * one lease by another, as long as it has one already; never beyond what there is. */
 static void check_scope_of_class(struct world *w, const struct shares *s, uint32_t class_i,
-                                 const struct entitled *all)
+                                 uint32_t grouped_n, const struct entitled *all)
 {
     uint32_t has_n = s->at[class_i].leased_n;
     uint64_t kept_n = 0;
+
+    if (grouped_n > 1) {
+        if (has_n - (grouped_n - 1) > all[class_i].max_n)
+            world_fail(w, "class %u leases %u of at most %u, beside a job of %u", class_i, has_n,
+                       all[class_i].max_n, grouped_n);
+        return;
+    }
 
     if (has_n > all[class_i].max_n)
         world_fail(w, "class %u leases %u of at most %u", class_i, has_n, all[class_i].max_n);
@@ -190,7 +201,7 @@ static void check_grants(struct world *w, const struct tally *t)
             all[c] = entitled_in_all(w, t, u, (uint8_t)c);
         for (uint32_t c = 0; c < w->classes.class_n; c++)
             if (u->shares.at[c].leased_n > w->leased_before[i][c])
-                check_scope_of_class(w, &u->shares, c, all);
+                check_scope_of_class(w, &u->shares, c, t->upstreams[i].grouped_n[c], all);
     }
     for (uint32_t i = 0; i < w->pool_n; i++) {
         const struct pool *p = w->pools[i];
@@ -198,7 +209,7 @@ static void check_grants(struct world *w, const struct tally *t)
             all[c] = entitled_in_pool(w, t, p, (uint8_t)c);
         for (uint32_t c = 0; c < w->classes.class_n; c++)
             if (p->shares.at[c].leased_n > w->pool_leased_before[i][c])
-                check_scope_of_class(w, &p->shares, c, all);
+                check_scope_of_class(w, &p->shares, c, t->pools[i].grouped_n[c], all);
     }
 }
 
@@ -218,6 +229,8 @@ static void check_floor(struct world *w, const struct pool_action *a)
     const struct lane *granted = p->lanes[granted_i];
     uint64_t granted_since_us = a->waiter->since_us;
 
+    if (a->waiter->group != 0)
+        return; /* a member goes before others */
     if (granted->waiting_n > 0 && queue_lane_since(granted) < granted_since_us)
         granted_since_us = queue_lane_since(granted);
     granted_since_us = later(granted_since_us, granted->left_us);
@@ -404,9 +417,14 @@ static void check_lane(struct world *w, const struct lane *l)
         if ((l->keys[i] != NULL) != ((l->keys_mask >> i & 1) != 0))
             world_fail(w, "a lane's mask of keys is wrong");
         for (const struct pool_waiter *at = l->keys[i]; at != NULL; at = at->next, n++)
-            if (!at->queued || at->parked || at->pool != l->pool || at->class_i != l->class_i)
+            if (!at->queued || at->parked || at->member || at->pool != l->pool ||
+                at->class_i != l->class_i || groups_find(l->pool, at->group) != NULL)
                 world_fail(w, "a waiter in a lane does not belong there");
     }
+    for (const struct pool_waiter *at = l->members; at != NULL; at = at->next, n++)
+        if (!at->queued || at->parked || !at->member || at->pool != l->pool ||
+            at->class_i != l->class_i || groups_find(l->pool, at->group) == NULL)
+            world_fail(w, "a member in a lane does not belong there");
     if (n != l->waiting_n || (n == 0) != (l->state == LANE_EMPTY) ||
         (n > 0) != ((l->pool->lanes_mask >> l->class_i & 1) != 0))
         world_fail(w, "lane %s has %u waiters, counts %u", places_lane_state_name(l->state), n,
@@ -518,7 +536,7 @@ static void check_famine(struct world *w, uint32_t pool_i, uint8_t class_i)
     uint64_t bound_us = w->pool_n * (POOL_FLOOR_WAIT_US + w->classes.class_n * turn_us);
 
     if (p->lanes[class_i]->waiting_n == 0 || p->shares.at[class_i].leased_n > 0 || p->down ||
-        p->upstream->shares.at[class_i].max_n != CAPS_NO_LIMIT) {
+        w->job_n > 0 || p->upstream->shares.at[class_i].max_n != CAPS_NO_LIMIT) {
         *since_us = 0;
         return;
     }
@@ -528,6 +546,53 @@ static void check_famine(struct world *w, uint32_t pool_i, uint8_t class_i)
         world_fail(w, "class %u has nothing in %s/%s (lane %s) and waits for %.1f s", class_i,
                    p->database, p->user, places_lane_state_name(p->lanes[class_i]->state),
                    (double)(w->now_us - *since_us) / US_PER_S);
+}
+
+/* ---- jobs ---------------------------------------------------------------------------------- */
+
+static void check_groups(struct world *w, const struct pool *p)
+{
+    uint32_t groups_n = 0;
+
+    for (uint32_t i = 0; i < POOL_GROUPS_MAX; i++) {
+        const struct pool_group *g = &p->groups[i];
+        uint32_t n = 0;
+        if (g->id == 0)
+            continue;
+        groups_n++;
+        for (const struct pool_server *s = g->leases; s != NULL; s = s->group_next, n++)
+            if (s->state != POOL_SERVER_LEASED || s->group != g->id || s->pool != p)
+                world_fail(w, "a lease of a group does not belong there");
+        if (n == 0 || n != g->leased_n)
+            world_fail(w, "a group counts %u leases, has %u", g->leased_n, n);
+    }
+    if (groups_n != p->groups_n)
+        world_fail(w, "a pool counts %u groups, has %u", p->groups_n, groups_n);
+}
+
+/* Where nothing fails and nobody takes its places for good, a job whose leader is in becomes whole:
+ * at worst one a second, and the way there. */
+static void check_job(struct world *w, struct sim_job *j)
+{
+    const struct pool *p = w->pools[j->pool_i];
+    const struct upstream *u = p->upstream;
+    const struct sim_climate *k = &w->climate;
+    uint64_t way_us = 20ull * (2 * k->mail_us + k->login_us) + 2 * US_PER_S;
+    uint32_t needed_n = 0;
+
+    for (uint32_t i = 0; i < w->job_n; i++)
+        needed_n += w->jobs[i].pool_i == j->pool_i ? w->jobs[i].client_n : 0;
+    bool capped = cap_max(p->caps[SCOPE_UPSTREAM]) > 0 || cap_max(p->caps[SCOPE_DATABASE]) > 0 ||
+                  cap_max(p->caps[SCOPE_USER]) > 0 || u->opts.address_max_n > 0;
+    if (j->state != SIM_JOB_FORMS || capped || u->tiers[w->classes.backup_i].limited || p->down ||
+        (p->opts.size_n > 0 && p->opts.size_n < needed_n)) {
+        j->forms_us = 0;
+        return;
+    }
+    uint64_t bound_us = needed_n * (2ull * k->lease_us + way_us);
+    if (j->forms_us != 0 && w->now_us > j->forms_us + bound_us)
+        world_fail(w, "a job of %u in %s/%s is not whole after %.1f s", j->client_n, p->database,
+                   p->user, (double)(w->now_us - j->forms_us) / US_PER_S);
 }
 
 /* ---- all ----------------------------------------------------------------------------------- */
@@ -540,6 +605,7 @@ void check_all(struct world *w)
     for (uint32_t i = 0; i < w->pool_n; i++) {
         const struct pool *p = w->pools[i];
         check_pool_counts(w, &t, p);
+        check_groups(w, p);
         check_idle_lists(w, p);
         for (uint32_t c = 0; c < w->classes.class_n; c++) {
             check_lane(w, p->lanes[c]);
@@ -554,6 +620,8 @@ void check_all(struct world *w)
         if (w->event_n % 16 == 0)
             check_due(w, w->upstreams[i]);
     }
+    for (uint32_t i = 0; i < w->job_n && w->climate.steady && !w->draining; i++)
+        check_job(w, &w->jobs[i]);
     check_caps(w);
     check_addresses(w);
     check_patience(w);

@@ -32,12 +32,15 @@ static void print_totals(const struct sim_totals *t)
     for (uint32_t i = 1; i < POOL_REFUSALS_N; i++)
         printf(" %s %llu", show_refusal_name((enum pool_refusal)i),
                (unsigned long long)t->refused_n[i]);
-    printf("\n%llu administered, %llu outages, %llu probes, %llu calls with more to do, "
-           "%llu floors, %llu tripped, %llu steady\n",
-           (unsigned long long)t->reloads_n, (unsigned long long)t->outages_n,
-           (unsigned long long)t->probes_n, (unsigned long long)t->more_n,
-           (unsigned long long)t->floors_n, (unsigned long long)t->held_n,
-           (unsigned long long)t->steady_n);
+    printf(
+        "\n%llu administered, %llu outages, %llu probes, %llu calls with more to do, "
+        "%llu floors, %llu tripped, %llu steady\n%llu jobs whole, %llu broken, longest to become "
+        "whole %.1f s\n",
+        (unsigned long long)t->reloads_n, (unsigned long long)t->outages_n,
+        (unsigned long long)t->probes_n, (unsigned long long)t->more_n,
+        (unsigned long long)t->floors_n, (unsigned long long)t->held_n,
+        (unsigned long long)t->steady_n, (unsigned long long)t->jobs_n,
+        (unsigned long long)t->jobs_broken_n, (double)t->job_us_max / US_PER_S);
 }
 
 int main(int argc, char **argv)

@@ -275,6 +275,25 @@ static void some_climate(struct world *w)
     w->totals.steady_n++;
 }
 
+static void some_jobs(struct world *w)
+{
+    uint32_t client_i = 0;
+
+    if (!world_chance(w, 30))
+        return;
+    for (uint32_t n = 1 + world_random(w, SIM_JOBS_MAX); w->job_n < n; w->job_n++) {
+        struct sim_job *j = &w->jobs[w->job_n];
+        j->pool_i = world_random(w, w->pool_n);
+        j->first_i = client_i;
+        j->client_n = 2 + world_random(w, 5);
+        client_i += j->client_n;
+        if (w->client_n < client_i)
+            w->client_n = client_i;
+        for (uint32_t i = j->first_i; i < client_i; i++)
+            w->clients[i].job = j;
+    }
+}
+
 static void build(struct world *w)
 {
     struct registry_opts opts;
@@ -319,6 +338,7 @@ static void build(struct world *w)
         must(pool_set_owner(w->pools[i], &w->pools[i]) == &w->pools[i]);
     }
     w->client_n = 1 + world_random(w, world_chance(w, 10) ? SIM_CLIENTS_MAX : 48);
+    some_jobs(w);
     for (uint32_t i = 0; i < w->client_n; i++)
         w->clients[i].worker =
             (uint16_t)(w->worker_first_i +
@@ -339,6 +359,11 @@ static struct sim_server *some_server(struct world *w)
 
 static void client_event(struct world *w, struct sim_client *c)
 {
+    if (c->job != NULL && c->state != SIM_CLIENT_OUT) {
+        w->event = "job";
+        acts_job(w, c);
+        return;
+    }
     switch (c->state) {
     case SIM_CLIENT_OUT:
         w->event = "login";
@@ -405,7 +430,7 @@ static void end_long_leases(struct world *w)
 {
     for (uint32_t i = 0; i < w->client_n; i++) {
         struct sim_client *c = &w->clients[i];
-        if (c->state == SIM_CLIENT_HOLDING &&
+        if (c->state == SIM_CLIENT_HOLDING && c->job == NULL &&
             w->now_us - c->server->s.leased_us > 2 * w->climate.lease_us)
             acts_release(w, c);
     }

@@ -20,6 +20,7 @@ enum {
     SIM_SERVERS_MAX = 2048,
     SIM_LETTERS_MAX = 2048,
     SIM_ADDRESSES = 4,
+    SIM_JOBS_MAX = 3,
 };
 
 enum sim_client_state {
@@ -27,6 +28,17 @@ enum sim_client_state {
     SIM_CLIENT_IDLE,    /* between transactions */
     SIM_CLIENT_WAITING, /* in the queue, or its answer is in the mail */
     SIM_CLIENT_HOLDING, /* has a server */
+};
+
+/* A parallel dump: its leader first, then the others; each keeps its server until all have one. */
+enum sim_job_state {
+    SIM_JOB_FORMS,
+    SIM_JOB_ENDS, /* complete, or one of it was lost: all give back what they have */
+};
+struct sim_job {
+    enum sim_job_state state;
+    uint32_t pool_i, first_i, client_n; /* its clients; the first one leads */
+    uint64_t forms_us;                  /* since its leader has a server; 0: it has none */
 };
 
 struct sim_server {
@@ -43,6 +55,7 @@ struct sim_client {
     uint16_t worker;
     uint8_t class_i;
     uint32_t pool_i, address_i;
+    struct sim_job *job; /* or NULL */
     struct pool_addr *addr;
     struct sim_server *server;
     uint64_t asked_us;
@@ -77,7 +90,8 @@ struct sim_climate {
 struct sim_totals {
     uint64_t events_n, grants_n, moved_n, opened_n, failed_n, closed_n, deaths_n, shells_n, left_n,
         late_mail_n, demoted_n, evicted_n, parked_n, more_n, reloads_n, outages_n, expired_n,
-        floors_n, held_n, probes_n, steady_n;
+        floors_n, held_n, probes_n, steady_n, jobs_n, jobs_broken_n;
+    uint64_t job_us_max;
     uint64_t refused_n[POOL_REFUSALS_N];
     uint64_t wait_us_max;
 };
@@ -90,7 +104,8 @@ struct world {
     struct class_table classes;
     struct pool_registry *registry;
     uint16_t worker_n, worker_first_i;
-    uint32_t upstream_n, pool_n, client_n, letter_n, lease_n;
+    uint32_t upstream_n, pool_n, client_n, letter_n, lease_n, job_n;
+    struct sim_job jobs[SIM_JOBS_MAX];
     uint32_t servers_n; /* slots ever used */
     struct upstream *upstreams[SIM_UPSTREAMS_MAX];
     uint64_t swept_us;
