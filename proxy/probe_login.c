@@ -122,6 +122,8 @@ static const struct probe_login *choose(struct probe *p, struct logins *l)
     registry_each_pool(p->all->hub->proxy->registry, add_pool, l);
     if (us_since(p->refused_us, clock_us()) > PROBE_REFUSED_US)
         p->refused_n = 0;
+    if (p->refused_n == PROBE_REFUSED_MAX)
+        return NULL;
     for (size_t i = 0; i < l->n; i++) {
         if (is_refused(p, hash_of(&l->at[i])) || is_refused(p, hash_of_user(&l->at[i])))
             continue;
@@ -169,7 +171,7 @@ static void refused(struct probe *p, const char *text, bool everywhere)
     p->refused_us = clock_us();
     if (p->refused_n < PROBE_REFUSED_MAX)
         p->refused[p->refused_n++] = everywhere ? p->user_hash : p->login_hash;
-    bool more = p->refused_n < PROBE_REFUSED_MAX && choose(p, &l);
+    bool more = choose(p, &l);
     if (more) {
         log_debug("probe upstream=%s:%u user=%s database=%s was refused: %s",
                   upstream_host(p->upstream), upstream_port(p->upstream), p->user, p->database,
@@ -180,7 +182,7 @@ static void refused(struct probe *p, const char *text, bool everywhere)
     p->able = false;
     upstream_tell_prober(p->upstream, false);
     probe_note_error(p, text);
-    probe_retry(p, 2 * PROBE_REFUSED_US);
+    probe_retry(p, US_PER_S); /* pools of other users may come; these ones are remembered */
 }
 
 static void gone(struct probe *p)
@@ -319,9 +321,8 @@ static void start(struct probe *p, const struct probe_login *login, const char *
     }
     PQsetErrorVerbosity(p->conn, PQERRORS_VERBOSE);
     PQsetNoticeProcessor(p->conn, ignore_notice, NULL);
-    if (PQstatus(p->conn) == CONNECTION_BAD)
-        login_failed(p,
-                     AT_TLS); /* it did not like what it was told, or a Unix socket is not there */
+    if (PQstatus(p->conn) == CONNECTION_BAD) /* a Unix socket, or something it was told */
+        login_failed(p, hostaddr ? AT_TLS : AT_CONNECT);
     else
         probe_watch(p, EV_WRITE);
 }

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import psycopg
 
+from it_tls import tls_postgres
+
 from harness import case, holds, in_thread, refused, same, wait_until
 
 
@@ -136,6 +138,27 @@ def a_counted_user_keeps_his_connections(t):
         client.execute("SELECT 1")
     same(pg.servers_n(), 3, "servers")
     holds(row(weir)["budget"] > 0, "the limits were learnt nevertheless")
+
+
+@case(beyond="no probe")
+def it_keeps_to_server_tls_sslmode(t):
+    pg, certificates = tls_postgres(t)
+    for mode, tls in (("verify-full", True), ("disable", False)):
+        weir = t.weir(pg=pg, server_tls_sslmode=mode,
+                      server_tls_ca_file=certificates.path("ca.crt"),
+                      databases={"*": f"host=localhost port={pg.port}"})
+        with weir.connect() as client:
+            client.execute("SELECT 1")
+            known(weir)
+            same(pg.value("SELECT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) "
+                          "WHERE application_name = 'pgweir probe'"), tls, f"TLS with {mode}")
+        weir.check()
+    weir = t.weir(pg=pg, server_tls_sslmode="verify-full",
+                  server_tls_ca_file=certificates.path("stranger.crt"), query_wait_timeout=2,
+                  databases={"*": f"host=localhost port={pg.port}"})
+    refused(lambda: weir.connect(connect_timeout=5))
+    wait_until("the probe does not trust it either",
+               lambda: "certificate" in (row(weir)["probe_error"] or ""))
 
 
 # ---- locks -------------------------------------------------------------------------------------
@@ -285,10 +308,10 @@ def a_frozen_server_is_stalled_and_comes_back(t):
     same(row(weir)["tests"], 0, "experiments of the latency breaker")
 
 
-@case(beyond="no error breaker", seconds=120)
-def a_restart_is_seen_by_the_probe(t):
+@case(beyond="no error breaker", seconds=120, each={"tcp": False, "unix": True})
+def a_restart_is_seen_by_the_probe(t, unix):
     pg = t.own_postgres().start()
-    weir = t.weir(pg=pg)
+    weir = t.weir(databases={"*": f"host={pg.sock if unix else '127.0.0.1'} port={pg.port}"})
     client = weir.connect()
     client.execute("SELECT 1")
     known(weir)
