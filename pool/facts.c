@@ -34,6 +34,7 @@
 enum {
     STALLED_US = 5 * US_PER_S,
     STALLED_RUNNING_N = 3,
+    PILED_UP_N = 3,              /* fewer waiters are everyday life */
     FROZEN_US = 500 * US_PER_MS, /* silence that is no measure of load: nothing is judged by it */
     HEADROOM_SHARE = 10,         /* one part of so many is for connections past us */
     NODES_MAX = 2 * FACTS_EDGES_MAX,
@@ -395,6 +396,7 @@ void upstream_probe_view(struct upstream *u, struct upstream_probe_view *out)
         out->runs = p->run == POOL_RUNS;
     out->suspicious = u->breaker.state != BREAKER_CLOSED || u->breaker.pressure.p >= 1;
     out->locked = u->facts.lock_waiters_n > 0;
+    out->piled_up = u->facts.lock_waiters_n >= PILED_UP_N && facts_locked(u);
     out->login_wanted = u->facts.login_asked;
     out->stalled = u->facts.stalled;
     out->protected_n = u->facts.protected_n;

@@ -98,7 +98,8 @@ struct upstream_probe_view {
     bool wanted;       /* there are clients */
     bool runs;         /* some pool is not paused */
     bool suspicious;   /* pressure, or the latency breaker is not CLOSED: look at locks often */
-    bool locked;       /* protected leases were waiting for locks at the last look */
+    bool locked;       /* protected leases were waiting for locks at the last look ... */
+    bool piled_up;     /* ... most of them: nobody is blamed for what queues behind them */
     bool login_wanted; /* the error breaker waits for a login: upstream_probe_done() */
     bool stalled;
     uint64_t protected_n; /* observations of protected statements so far */

@@ -214,6 +214,24 @@ static void log_stalled(struct probe *p, bool stalled)
                     upstream_port(p->upstream));
 }
 
+/* What is seen twice in a row: a lock pile-up of a moment is not worth a line. */
+static void log_pile_up(struct probe *p, bool piled_up, uint64_t now_us)
+{
+    if (!piled_up)
+        p->piled_up_us = 0;
+    else if (p->piled_up_us == 0)
+        p->piled_up_us = now_us;
+    bool worth = piled_up && us_since(p->piled_up_us, now_us) >= US_PER_S;
+    if (worth && !p->said_piled_up)
+        log_warning("lock pile-up upstream=%s:%u: most protected statements wait for locks; that "
+                    "is no overload, and no class is held back for it",
+                    upstream_host(p->upstream), upstream_port(p->upstream));
+    else if (!piled_up && p->said_piled_up)
+        log_info("lock pile-up upstream=%s:%u is over", upstream_host(p->upstream),
+                 upstream_port(p->upstream));
+    p->said_piled_up = worth || (piled_up && p->said_piled_up);
+}
+
 /* ---- time ------------------------------------------------------------------------------------ */
 
 /* New settings: what was refused may be good now, and what is connected may be no more. */
@@ -292,6 +310,7 @@ void probe_tick(struct probes *all, struct upstream *u, uint64_t now_us)
     upstream_probe_view(u, &view);
     log_inversions(p);
     log_stalled(p, view.stalled);
+    log_pile_up(p, view.piled_up, now_us);
     const char *why = why_off(p, &view, now_us);
     if (!why)
         go_on(p, &view, now_us);

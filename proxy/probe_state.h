@@ -87,7 +87,8 @@ struct probe {
     /* said */
     bool able;        /* has logged in with this configuration */
     bool said_failed; /* once is enough until it works again */
-    bool said_stalled;
+    bool said_stalled, said_piled_up;
+    uint64_t piled_up_us; /* since; 0: it is not */
     uint32_t inversions_said;
     char error[PROBE_TEXT_BYTES];
     uint64_t asked_n, failed_n;

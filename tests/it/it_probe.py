@@ -257,6 +257,34 @@ def what_observes_only_says_what_it_would_do(t):
     same(ddl.get(), True)
 
 
+@case(beyond="no classes")
+def a_pile_up_behind_a_stranger_blames_nobody(t):
+    """Users wait for a lock of somebody who is not ours, while a dump is at work."""
+    pg = library(t)
+    weir = t.weir(pg=pg)
+    dump = weir.connect(application_name="pg_dump")
+    dump.autocommit = False
+    dump.execute("SELECT 1")
+    known(weir)
+    with pg.connect() as stranger:
+        stranger.autocommit = False
+        stranger.execute("LOCK TABLE book")
+        users = []
+        for _ in range(4):
+            client = weir.connect(user="app")
+            users.append(in_thread(lambda c=client: c.execute(
+                "SELECT count(*) FROM book").fetchone()[0]))
+        wait_until("it is said", lambda: log_lines(weir, "lock pile-up .*most protected"), 15)
+        found = row(weir)
+        same((found["lock_waiters"], found["inverted"]), (4, 0), "who waits for whom of ours")
+        same((found["breaker"], found["tests"]), ("closed", 0), "latency breaker")
+        stranger.rollback()
+    same([user.get() for user in users], [20000] * 4, "what the users read")
+    wait_until("and its end", lambda: log_lines(weir, "lock pile-up .* is over"))
+    same(log_lines(weir, "pacing inversion"), [], "inversions")
+    dump.rollback()
+
+
 # ---- servers that are ill ----------------------------------------------------------------------
 
 
