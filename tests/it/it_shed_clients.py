@@ -17,7 +17,7 @@ from it_shed import BEYOND, SAYS_CANCELLED, SAYS_SHED, Open, bulk, error_of, sho
 
 HERE = Path(__file__).resolve().parent
 JAR = "/usr/share/java/postgresql.jar"
-DUMPS = "[class bulk]\nmatch = application_name:pg_dump\n"
+DUMPS = "[class bulk]\nmatch = application_name:pg_dump\nmax = 100%\n"
 
 
 def one_place(t, more="", match="bulky", **settings):
@@ -31,11 +31,11 @@ def one_place(t, more="", match="bulky", **settings):
     return weir
 
 
-def cancelling(t, weir, running_n=1):
+def cancelling(t, weir, running_n=1, pattern="pg_sleep"):
     """Cancels class bulk once it runs; in a thread."""
 
     def watch():
-        wait_until("it runs", lambda: t.pg.running_n("pg_sleep") >= running_n, 30)
+        wait_until("it runs", lambda: t.pg.running_n(pattern) >= running_n, 30)
         weir.console("CANCEL bulk")
 
     return in_thread(watch)
@@ -85,21 +85,13 @@ def a_cancelled_pg_dump(t, jobs):
             direct.execute(f"CREATE POLICY slow{i} ON part{i} USING (slow() = 1)")
         direct.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO app")
     target = ["-Fd", "-j", jobs, "-f", t.dir / f"dump{jobs}"] if jobs > 1 else ["-f", "/dev/null"]
-    cancel = cancelling_all(t, weir, jobs)
+    cancel = cancelling(t, weir, jobs, "COPY public.part")
     status, _, said = weir.tool("pg_dump", "--enable-row-security", *target, check=False,
                                 user="app", database=name)
     cancel.get()
     same(status, 1, "exit status")
     holds(re.search(SAYS_CANCELLED, said) and "retry_after=" in said, said)
     wait_until("nothing runs on", lambda: t.pg.running_n("part") == 0)
-
-
-def cancelling_all(t, weir, jobs):
-    def watch():
-        wait_until("it dumps", lambda: t.pg.running_n("COPY public.part") >= jobs, 30)
-        weir.console("CANCEL bulk")
-
-    return in_thread(watch)
 
 
 @case(beyond=BEYOND, each={"53300": "", "57P03": "shed_sqlstate = 57P03\n"})
