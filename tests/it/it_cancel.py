@@ -128,3 +128,24 @@ def many_cancels_at_once(t):
         r.get()
     for c in clients:
         same(c.execute("SELECT 1").fetchone()[0], 1, "goes on")
+
+
+@case(beyond="in transaction mode it has the settings of a session for no client")
+def settings_survive_a_cancel_that_comes_too_late(t):
+    """What a transaction has set belongs to its client, also where a cancel for it was on its way
+    when it ended; the next client gets none of it."""
+    weir = t.weir(default_pool_size=1)
+    late = 0
+    with weir.raw() as client, weir.raw() as other:
+        for i in range(t.sized(120, 40)):
+            want = f"{1001 + i}ms"
+            client.send(raw.query(f"SELECT set_config('lock_timeout', '{want}', false), "
+                                  "pg_sleep(0.002)"))
+            if i % 2:
+                time.sleep(0.001)
+            send_cancel(weir, client.key)
+            done = all(kind != "E" for kind, _ in client.until_ready(errors="keep"))
+            late += done
+            same(client.query("SHOW lock_timeout") == [[want]], done, f"{want} is set")
+            same(other.query("SHOW lock_timeout"), [["0"]], "of the other")
+    t.note(f"{late} came too late")
