@@ -112,6 +112,11 @@ static struct upstream_opts some_upstream_opts(struct world *w)
     o.budget_n = world_chance(w, 40) ? 0 : 2 + world_random(w, world_chance(w, 20) ? 100 : 20);
     o.connecting_n = 1 + world_random(w, 16);
     o.address_max_n = world_chance(w, 60) ? 0 : 1 + world_random(w, 5);
+    o.can_pace = world_chance(w, 50);
+    if (w->climate.jobs) {
+        o.budget_n = o.address_max_n = 0;
+        o.can_pace = true; /* or its class is let in little by little */
+    }
     return o;
 }
 
@@ -272,6 +277,7 @@ static void some_climate(struct world *w)
     w->climate.lease_us = 1 + world_random(w, 2 * US_PER_S);
     w->climate.fail_pct = w->climate.death_pct = w->climate.leave_pct = 0;
     w->climate.reload_pct = w->climate.outage_pct = 0;
+    w->climate.jobs = world_chance(w, 50);
     w->totals.steady_n++;
 }
 
@@ -279,7 +285,7 @@ static void some_jobs(struct world *w)
 {
     uint32_t client_i = 0;
 
-    if (!world_chance(w, 30))
+    if (!world_chance(w, 30) && !w->climate.jobs)
         return;
     for (uint32_t n = 1 + world_random(w, SIM_JOBS_MAX); w->job_n < n; w->job_n++) {
         struct sim_job *j = &w->jobs[w->job_n];
@@ -319,8 +325,8 @@ static void build(struct world *w)
     w->pool_n = 1 + world_random(w, SIM_POOLS_MAX);
     uint32_t db_caps[3], user_caps[3];
     for (uint32_t i = 0; i < 3; i++) {
-        db_caps[i] = world_chance(w, 70) ? 0 : 1 + world_random(w, 10);
-        user_caps[i] = world_chance(w, 70) ? 0 : 1 + world_random(w, 10);
+        db_caps[i] = world_chance(w, 70) || w->climate.jobs ? 0 : 1 + world_random(w, 10);
+        user_caps[i] = world_chance(w, 70) || w->climate.jobs ? 0 : 1 + world_random(w, 10);
     }
     for (uint32_t i = 0; i < w->pool_n; i++) {
         static const char *const dbs[] = {"shop", "bank", "blog"}, *const users[] = {"a", "b", "c"};
@@ -333,6 +339,8 @@ static void build(struct world *w)
         struct pool_opts o = some_pool_opts(w);
         o.max_db_n = db_caps[i % 3];
         o.max_user_n = user_caps[i / 3 % 3];
+        if (w->climate.jobs && o.size_n > 0)
+            o.size_n += 4 + world_random(w, 15);
         w->pools[i] = pool_get(w->registry, &key, &o, &err);
         must(w->pools[i] != NULL);
         must(pool_set_owner(w->pools[i], &w->pools[i]) == &w->pools[i]);

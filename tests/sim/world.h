@@ -84,6 +84,7 @@ struct sim_climate {
     uint32_t reload_pct; /* limits change, pools are paused, killed ... */
     uint32_t outage_pct; /* an outage begins or ends */
     bool patient;        /* nobody has a deadline of his own */
+    bool jobs;           /* steady, parallel jobs, and room for them: each has to become whole */
     bool steady;         /* nothing fails and nobody leaves: then famine has a bound */
 };
 
