@@ -695,8 +695,59 @@ static void set_now(struct breaker *b, uint64_t now_us)
         b->now_us = now_us;
 }
 
+/* ---- one of a fleet ------------------------------------------------------------------------ */
+
+/* What neither a hold nor a pace reaches, as everywhere: half of the excess a second. */
+static void cancel_excess(const struct tick *t)
+{
+    struct breaker *b = t->b;
+    if (b->state != BREAKER_THROTTLED || t->p < b->opts.p_cancel ||
+        b->now_us - b->state_us < b->opts.cancel_after_us || b->now_us < b->next_cancel_us)
+        return;
+    for (uint32_t i = 0; i < b->classes_n; i++) {
+        struct breaker_class *c = &b->classes[i];
+        uint32_t limit_n = limit_statements(&c->limit, c->use.cap_n);
+        if (c->opts.cancelled && c->use.nonstreaming_n > 0 && c->use.active_n > limit_n)
+            cancel(b, c, (c->use.active_n - limit_n + 1) / 2);
+    }
+    b->next_cancel_us = b->now_us + ROUND_US;
+}
+
+static void tick_share(const struct tick *t)
+{
+    struct breaker *b = t->b;
+    if (b->state != BREAKER_CLOSED && b->state != BREAKER_THROTTLED)
+        close_by_hand(b, "there are other instances now");
+    switch (breaker_tick_share(b, t->p)) {
+    case BREAKER_SHARE_BEGINS:
+        b->confirmed_n++;
+        b->high_ticks_n = 0;
+        estimator_intervene(t->e, b->now_us, BREAKER_EFFECT_US);
+        move(b, BREAKER_THROTTLED, -1, "P=%.2f: what %u instances may read is shared", t->p,
+             b->opts.instances_n);
+        break;
+    case BREAKER_SHARE_HALVED:
+        b->cuts_n++;
+        b->high_ticks_n = 0;
+        b->since_us = b->now_us;
+        break;
+    case BREAKER_SHARE_ENDS:
+        move(b, BREAKER_CLOSED, -1, "P=%.2f: all classes are back", t->p);
+        break;
+    case BREAKER_SHARE_GOES_ON:
+        if (t->in_us > JUDGE_ALL_US)
+            estimator_resume(t->e);
+        break;
+    }
+    cancel_excess(t);
+}
+
 static void tick_state(const struct tick *t)
 {
+    if (t->b->opts.instances_n > 1) {
+        tick_share(t);
+        return;
+    }
     switch (t->b->state) {
     case BREAKER_CLOSED:
     case BREAKER_EXONERATED:
@@ -741,7 +792,8 @@ void breaker_tick(struct breaker *b, struct estimator *e, const struct pressure 
     breaker_tick_clean(b, e);
     for (uint32_t i = 0; i < b->classes_n; i++) {
         struct breaker_class *c = &b->classes[i];
-        limit_age_floor(&c->limit, &b->opts.limit, p->p, b->now_us);
+        if (b->opts.instances_n == 1)
+            limit_age_floor(&c->limit, &b->opts.limit, p->p, b->now_us);
         breaker_ask(b, c);
         c->held_us += c->would.held ? BREAKER_TICK_US : 0;
         c->limited_us += c->would.limited ? BREAKER_TICK_US : 0;

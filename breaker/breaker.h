@@ -74,6 +74,9 @@ enum {
 
 struct breaker_opts {
     struct limit_opts limit;
+    /* Proxies before the same database, this one included. Where there are more than one, classes
+     * are priced (breaker_share.c) and never tried. */
+    uint32_t instances_n;
     double p_high, p_low; /* overloaded; healthy. Between them: wait */
     double p_severe;      /* cut every class at once */
     double minor_share;   /* of all sheddable bytes: what moves less is not cut alone; the model has
@@ -193,6 +196,7 @@ struct breaker {
     double p_smooth;          /* over about a second */
     double p_before;          /* of a test: the pressure it has to beat */
     double p_exonerated;
+    double p_long; /* over ten seconds; of a fleet */
     uint32_t high_ticks_n; /* consecutive ticks of p >= p_high */
     uint32_t suspect_i;    /* TEST, PROBATION: the class */
     uint64_t first_test_us;

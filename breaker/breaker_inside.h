@@ -23,4 +23,13 @@ void breaker_tick_clean(struct breaker *b, struct estimator *e);
 /* The hold has taken effect, and reaches all there is. */
 bool breaker_in_clean_window(const struct breaker *b);
 
+/* One tick where several proxies stand before the same database (breaker_share.c). */
+enum breaker_share {
+    BREAKER_SHARE_GOES_ON,
+    BREAKER_SHARE_BEGINS, /* from now on classes are limited */
+    BREAKER_SHARE_HALVED, /* an emergency: as one cut */
+    BREAKER_SHARE_ENDS,   /* nothing is limited any more */
+};
+MUST_USE enum breaker_share breaker_tick_share(struct breaker *b, double p);
+
 #endif

@@ -23,6 +23,7 @@ static const char *const verdict_names[] = {
 void breaker_opts_defaults(struct breaker_opts *opts)
 {
     *opts = (struct breaker_opts){
+        .instances_n = 1,
         .p_high = 1.0,
         .p_low = 0.7,
         .p_severe = 3.0,
@@ -66,6 +67,8 @@ bool breaker_opts_check(const struct breaker_opts *o, struct err *err)
         return err_set(err, "22023", "p_ease must lie above 0 and not above p_low");
     if (!(o->improve > 0 && o->improve < 1))
         return err_set(err, "22023", "improve is an exponent between 0 and 1");
+    if (o->instances_n == 0)
+        return err_set(err, "22023", "there is at least one instance");
     if (o->trip_ticks_n == 0 || o->retrip_ticks_n == 0)
         return err_set(err, "22023", "a trip needs at least one tick");
     if (!(o->test_us_min <= o->test_us && o->test_us <= o->test_us_max))

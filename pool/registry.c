@@ -171,6 +171,7 @@ static void set_classes(struct upstream *u, const struct class_table *classes, u
     if (!same) {
         struct breaker_opts breaker;
         breaker_opts_defaults(&breaker);
+        breaker.instances_n = u->opts.instances_n > 0 ? u->opts.instances_n : 1;
         breaker.clean_us = u->opts.clean_probe_us;
         breaker_init(&u->breaker, &breaker, opts, n, seed);
         for (uint32_t i = 0; i < u->class_n; i++)

@@ -56,6 +56,7 @@ void upstream_set_opts(struct upstream *u, const struct upstream_opts *opts)
     must(opts->connecting_n > 0);
     lock_take(&u->lock);
     u->opts = *opts;
+    u->breaker.opts.instances_n = opts->instances_n > 0 ? opts->instances_n : 1;
     facts_learn(u);
     places_set_budget(u);
     lock_drop(&u->lock);

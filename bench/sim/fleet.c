@@ -15,9 +15,9 @@
 #include "bench/sim/policy.h"
 
 enum {
-    FROM_S = 100,
-    TO_S = 400,
-    STEADY_S = 180, /* from here on shares are compared and cuts counted */
+    FROM_S = 1200, /* norms have settled: what they are wrong by is what shares differ by */
+    TO_S = 1620,
+    STEADY_S = 1300, /* from here on shares are compared and cuts counted */
     PLACES_EACH = 12,
     STATES = BREAKER_EXONERATED + 1,
 };
@@ -117,9 +117,10 @@ uint32_t fleet_run(const struct fleet_opts *opts)
         .name = "fleet",
         .title = "many proxies, one database",
         .kind = SCENARIO_OPEN,
-        .length_s = 420,
+        .length_s = 1640,
         .event_from_s = FROM_S,
         .event_to_s = TO_S,
+        .slow_sample = true,
         .proxies_n = opts->proxies_n,
         .places_n = opts->proxies_n * PLACES_EACH,
         .size = opts->proxies_n * opts->users_per_proxy / USERS_PER_SIZE,
