@@ -35,12 +35,13 @@ static void print_totals(const struct sim_totals *t)
     printf(
         "\n%llu administered, %llu outages, %llu probes, %llu calls with more to do, "
         "%llu floors, %llu tripped, %llu steady\n%llu jobs whole, %llu broken, longest to become "
-        "whole %.1f s\n",
+        "whole %.1f s\n%llu statements marked to be cancelled\n",
         (unsigned long long)t->reloads_n, (unsigned long long)t->outages_n,
         (unsigned long long)t->probes_n, (unsigned long long)t->more_n,
         (unsigned long long)t->floors_n, (unsigned long long)t->held_n,
         (unsigned long long)t->steady_n, (unsigned long long)t->jobs_n,
-        (unsigned long long)t->jobs_broken_n, (double)t->job_us_max / US_PER_S);
+        (unsigned long long)t->jobs_broken_n, (double)t->job_us_max / US_PER_S,
+        (unsigned long long)t->culled_n);
 }
 
 int main(int argc, char **argv)

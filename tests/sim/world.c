@@ -8,6 +8,7 @@
 #include "bench/random.h"
 #include "tests/sim/acts.h"
 #include "tests/sim/check.h"
+#include "tests/sim/culls.h"
 
 /* ---- chance -------------------------------------------------------------------------------- */
 
@@ -214,7 +215,7 @@ static void administer(struct world *w)
     w->totals.reloads_n++;
     for (uint32_t k = 0; k < w->upstream_n; k++)
         w->stale[k] = true;
-    switch (world_random(w, 8)) {
+    switch (world_random(w, 9)) {
     case 0:
         set_pool(w, i);
         break;
@@ -242,6 +243,9 @@ static void administer(struct world *w)
     case 6:
         w->totals.held_n++;
         upstream_trip(u, (uint8_t)world_random(w, w->classes.class_n), w->now_us);
+        break;
+    case 7:
+        culls_act(w, u);
         break;
     default:
         upstream_release(u, w->now_us);

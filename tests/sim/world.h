@@ -91,7 +91,7 @@ struct sim_climate {
 struct sim_totals {
     uint64_t events_n, grants_n, moved_n, opened_n, failed_n, closed_n, deaths_n, shells_n, left_n,
         late_mail_n, demoted_n, evicted_n, parked_n, more_n, reloads_n, outages_n, expired_n,
-        floors_n, held_n, probes_n, steady_n, jobs_n, jobs_broken_n;
+        floors_n, held_n, probes_n, steady_n, jobs_n, jobs_broken_n, culled_n;
     uint64_t job_us_max;
     uint64_t refused_n[POOL_REFUSALS_N];
     uint64_t wait_us_max;
