@@ -221,6 +221,29 @@ def users_that_wait_for_a_dumps_lock_unpace_it(t):
     wait_until("nobody waits any more", lambda: row(weir)["inverted"] == 0)
 
 
+@case(beyond="no classes", seconds=120)
+def a_paced_dump_hurries_while_users_wait_for_it(t):
+    """20 MB at 100 kB a second would keep the users waiting for minutes."""
+    pg = library(t)
+    weir = t.weir(pg=pg, text="[class backup]\nbyte_rate = 100000\n", tcp_socket_buffer=65536)
+    dump = weir.connect(application_name="pg_dump")
+    known(weir)
+
+    def copy():
+        with dump.cursor().copy("COPY book TO STDOUT") as out:
+            return sum(len(block) for block in out)
+
+    copied = in_thread(copy)
+    wait_until("it is paced", lambda: pg.value(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'ClientWrite'") == 1, 20)
+    ddl, users = pile_up(pg, weir)
+    wait_until("it is let go", lambda: log_lines(weir, "action=unpace class=backup"), 10)
+    same([user.get() for user in users], [20000] * 3, "what the users read")
+    same(ddl.get(), True)
+    holds(copied.get() > 20_000_000, "the dump is whole")
+    same(log_lines(weir, "action=cancel"), [], "nothing was cancelled")
+
+
 @case(beyond="no classes")
 def bulk_that_users_wait_for_is_cancelled(t):
     pg = library(t)
