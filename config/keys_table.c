@@ -538,6 +538,8 @@ static const struct key class_keys[] = {
     CLASS_TIME("demote_after", demote_after_us, 0,
                "A longer transaction goes to demote_to for its rest; 0: never."),
     CLASS_BYTES("demote_bytes", demote_after_bytes, 0, "... one with a larger result; 0: never."),
+    CLASS_INT("demote_rows", demote_after_rows, 0, INT32_MAX,
+              "... one with a result of more rows; 0: never."),
     CLASS_BOOL("demote_copy_out", demote_copy_out, "... one that begins with COPY ... TO STDOUT."),
     CLASS_BOOL("demote_cursor", demote_cursor, "... one that begins with DECLARE ... CURSOR."),
     CLASS_CHOICE("route", route, class_routes, 0,

@@ -213,6 +213,7 @@ void class_table_init(struct class_table *t)
      * user waits so long for a page. A GiB: a result no interactive client reads. */
     interactive->demote_after_us = 600ull * US_PER_S;
     interactive->demote_after_bytes = 1ull << 30;
+    interactive->demote_after_rows = 10000000; /* narrow ones; nobody looks at so many */
     interactive->demote_copy_out = true;
     interactive->demote_cursor = true;
     interactive->demote_to_i = t->bulk_i;
@@ -492,6 +493,9 @@ uint8_t class_demoted(const struct class_table *t, uint8_t class_i, enum class_w
     case CLASS_WHY_BYTES:
         demotes = c->demote_after_bytes > 0;
         break;
+    case CLASS_WHY_ROWS:
+        demotes = c->demote_after_rows > 0;
+        break;
     }
     return demotes ? c->demote_to_i : class_i;
 }
@@ -507,6 +511,8 @@ const char *class_why_name(enum class_why why)
         return "a long transaction";
     case CLASS_WHY_BYTES:
         return "a large result";
+    case CLASS_WHY_ROWS:
+        return "a result of many rows";
     }
     must(!"a reason of enum class_why");
     return "";

@@ -73,6 +73,7 @@ struct class_opts {
     char shed_sqlstate[6];       /* of a client refused at login; empty: 53300 */
     uint64_t demote_after_us;    /* a transaction longer than this; 0: never */
     uint64_t demote_after_bytes; /* ... or with a larger result; 0: never */
+    uint32_t demote_after_rows;  /* ... or one of more rows; 0: never */
     bool demote_copy_out;        /* COPY TO STDOUT at the start of a transaction */
     bool demote_cursor;          /* DECLARE CURSOR at the start of a transaction */
     enum class_route route;      /* of its clients; a demoted transaction stays where it is */
@@ -155,7 +156,13 @@ uint8_t class_of(const struct class_table *table, const struct class_facts *fact
 uint64_t class_group_of(const struct class_facts *facts);
 
 /* Why a transaction does not stay in its client's class. */
-enum class_why { CLASS_WHY_COPY_OUT, CLASS_WHY_CURSOR, CLASS_WHY_TIME, CLASS_WHY_BYTES };
+enum class_why {
+    CLASS_WHY_COPY_OUT,
+    CLASS_WHY_CURSOR,
+    CLASS_WHY_TIME,
+    CLASS_WHY_BYTES,
+    CLASS_WHY_ROWS
+};
 /* The class a transaction of class_i goes to for this reason: class_i itself, or a lower one. */
 uint8_t class_demoted(const struct class_table *table, uint8_t class_i, enum class_why why);
 const char *class_why_name(enum class_why why);

@@ -292,12 +292,19 @@ static void report_failure(struct upstream *u, const struct pool *p, enum pool_f
     probe_ended(u, p, why == POOL_FAILED_FULL || why == POOL_FAILED_LOGIN, now_us);
 }
 
-/* The server is full: it has less room than we were told. */
+/* The server is full: it has less room than we were told. Not below what is reserved for protected
+ * classes: those go on trying. */
 static void lower_budget(struct upstream *u, uint64_t now_us)
 {
-    uint32_t open_n = u->server_n - u->connecting_n, least_n = open_n < 1 ? 1 : open_n;
-    uint32_t full_n = least_n - least_n / 10;
+    uint32_t open_n = u->server_n - u->connecting_n, full_n = open_n - open_n / 10;
+    uint32_t reserved_n = 0;
 
+    for (uint32_t i = 0; i < u->class_n; i++)
+        reserved_n += u->classes[i].priority == 0 ? u->shares.at[i].reserved_n : 0;
+    if (full_n < reserved_n)
+        full_n = reserved_n;
+    if (full_n == 0)
+        full_n = 1;
     u->full_n = u->full_n > 0 && u->full_n < full_n ? u->full_n : full_n;
     u->full_until_us = now_us + 30ull * US_PER_S;
     places_set_budget(u);

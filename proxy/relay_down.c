@@ -416,17 +416,19 @@ static void count(struct down *d)
 
 /* Bytes of the messages of one type that stand in a row at the head of `in`: a result is nearly all
  * rows, and each of them is worth a look at its length and no more. *left: bytes of the last one
- * still to come. 0: look closer. */
-static size_t run_of(uint8_t type, struct view in, uint32_t *left)
+ * still to come; *rows_n: how many. 0: look closer. */
+static size_t run_of(uint8_t type, struct view in, uint32_t *left, uint64_t *rows_n)
 {
     size_t at = 0;
     *left = 0;
+    *rows_n = 0;
     while (in.n - at >= WIRE_HEADER_BYTES && in.at[at] == type) {
         uint32_t length;
         memcpy(&length, in.at + at + 1, sizeof length);
         length = __builtin_bswap32(length);
         if (length < 4 || length > INT32_MAX)
             break;
+        ++*rows_n;
         if (length >= in.n - at) {
             *left = (uint32_t)(length + 1 - (in.n - at));
             return in.n;
@@ -443,9 +445,11 @@ static bool rows(struct down *d, struct view *in)
     uint32_t left;
     if ((in->at[0] != 'D' && in->at[0] != 'd') || s->captured || !owed_head(&s->owed))
         return false;
-    size_t n = run_of(in->at[0], *in, &left);
+    uint64_t rows_n;
+    size_t n = run_of(in->at[0], *in, &left, &rows_n);
     if (!n)
         return false;
+    s->tx_rows += rows_n;
     s->body_passes = passes(d);
     if (s->body_passes)
         gather_pass(&d->g, in->at, n);

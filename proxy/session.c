@@ -360,6 +360,7 @@ static void link_to(struct client *c, struct server *s)
     s->client = c;
     s->sql_flags = 0;
     s->tx_bytes = 0;
+    s->tx_rows = 0;
     cull_over(s);
     atomic_store_explicit(&s->lease.tx_writes, false, memory_order_relaxed);
     c->tx_started_us = hub_now(c->hub);

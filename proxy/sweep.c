@@ -42,6 +42,8 @@ static void demote(struct client *c, struct server *s, uint64_t now_us)
     bool long_run = over(opts->demote_after_us, c->tx_started_us, now_us);
     if (opts->demote_after_bytes && s->tx_bytes > opts->demote_after_bytes)
         why = CLASS_WHY_BYTES;
+    else if (opts->demote_after_rows && s->tx_rows > opts->demote_after_rows)
+        why = CLASS_WHY_ROWS;
     else if (!long_run)
         return;
     uint8_t to_i = class_demoted(classes, class_i, why);

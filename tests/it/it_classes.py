@@ -143,7 +143,8 @@ def shown(weir, name):
 
 @case(beyond=BEYOND)
 def long_and_large_transactions_are_demoted_for_their_rest(t):
-    weir = t.weir(text="[class interactive]\ndemote_after = 1\ndemote_bytes = 1000000\n")
+    weir = t.weir(text="[class interactive]\ndemote_after = 1\ndemote_bytes = 1000000\n"
+                       "demote_rows = 5000\n")
     with weir.connect(application_name="long") as client:
         running = in_thread(lambda: client.execute("SELECT pg_sleep(2.5)"))
         wait_until("it runs", lambda: t.pg.running_n("pg_sleep"))
@@ -156,7 +157,13 @@ def long_and_large_transactions_are_demoted_for_their_rest(t):
         wait_until("a large result counts", lambda: shown(weir, "bulk")["active"] == 1)
         client.execute("COMMIT")
         wait_until("and no more when it is over", lambda: shown(weir, "bulk")["active"] == 0)
-        same(shown(weir, "interactive")["demoted"], 2, "transactions demoted")
+        client.execute("BEGIN")
+        client.execute("SELECT 1 FROM generate_series(1, 5000)")
+        client.execute("SELECT 1")
+        wait_until("many rows count", lambda: shown(weir, "bulk")["active"] == 1)
+        client.execute("COMMIT")
+        wait_until("and no more when it is over", lambda: shown(weir, "bulk")["active"] == 0)
+        same(shown(weir, "interactive")["demoted"], 3, "transactions demoted")
         same(class_of(weir, "long"), "interactive", "class of the client in the end")
 
 
