@@ -59,6 +59,8 @@ def calibrate(pg, out):
     """What PostgreSQL can do, less what a pooler on the same cores takes of it."""
     seconds = 1 if lab.QUICK else 4
     direct = stage.closed_capacity(pg.conninfo(), APP_CONNECTIONS_N, seconds)
+    if lab.QUICK:  # which needs no PgBouncer
+        return direct
     pooler = lab.Pooler(out, lab.pgbouncer_path(), pg, "calibration")
     pooler.start(first=True, cpus=stage.CPUS[1])
     pooled = stage.closed_capacity(pooler.conninfo(), APP_CONNECTIONS_N, seconds)

@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 """make test: everything that decides whether the tree is good, cheapest first.
 
-Lint, both compilers, unit tests, simulator, fuzz targets, integration; then the same under
-AddressSanitizer with UndefinedBehaviorSanitizer, and under ThreadSanitizer. All of it runs even
-after something failed. What a stage prints goes to O/test/NAME.log; of one that failed, also to the
+Lint, both compilers, unit tests, simulator, fuzz targets, integration, a short drill; then the same
+under AddressSanitizer with UndefinedBehaviorSanitizer, and under ThreadSanitizer. All of it runs
+even after something failed. What a stage prints goes to O/test/NAME.log; of one that failed, also to the
 terminal. The last line is `N passed, N failed`, alone; the exit status says the same.
 
     tests/all.py [STAGE...]     some stages only (their names are printed)
@@ -160,6 +160,15 @@ def integration(log):
     log.count_summary(*log.run(ROOT / "tests/it/run.py", "--bin", OUT / "pgweir"), "integration")
 
 
+def drill(log):
+    """Each scenario of the drill can be staged; what it would show takes longer."""
+    status, output = log.run(ROOT / "bench" / "drill.py", env={"QUICK": "1", "O": str(OUT)})
+    log.passed += len(re.findall(r"^ok ", output, re.M))
+    log.failed += len(re.findall(r"^FAILED", output, re.M))
+    if status and not log.failed:
+        log.count(False)
+
+
 def sanitized(log, name, prefix, seeds, patterns):
     out = OUT / name.replace(",", "-")
     if not make(log, "everything", san=name, out=out):
@@ -182,7 +191,7 @@ def thread_sanitizer(log):
 
 
 STAGES = [lint, build_gcc, build_clang, install, unit, simulator, fuzz, integration,
-          address_sanitizer, thread_sanitizer]
+          drill, address_sanitizer, thread_sanitizer]
 
 
 def main():
