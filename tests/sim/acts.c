@@ -450,8 +450,10 @@ static void job_forms(struct world *w, struct sim_client *c)
         j->forms_us = w->now_us;
     if (c->state == SIM_CLIENT_IDLE && (c == leader || leads))
         acts_ask(w, c);
-    /* Workers work now and then; a leader sits on its snapshot. */
-    if (c->state == SIM_CLIENT_HOLDING && c != leader)
+    /* Workers work now and then, and then others of their class wait; a leader sits on its
+     * snapshot.
+     */
+    if (c->state == SIM_CLIENT_HOLDING && c != leader && !w->climate.jobs)
         atomic_store(&c->server->s.stmt_started_us, world_chance(w, 30) ? w->now_us : 0);
     if (job_n(w, j, SIM_CLIENT_HOLDING) < j->client_n || j->state == SIM_JOB_ENDS)
         return;
