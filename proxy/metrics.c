@@ -14,8 +14,8 @@
 /* ---- the process ----------------------------------------------------------------------------- */
 
 struct process_row {
-    uint32_t workers, clients, paused, draining;
-    uint64_t up_us, log_dropped, no_descriptor, prepared_statements;
+    uint32_t workers, clients, paused, draining, hostless;
+    uint64_t hostless_all, up_us, log_dropped, no_descriptor, prepared_statements;
 };
 
 #define ROW struct process_row
@@ -25,6 +25,10 @@ static const struct table_column process_columns[] = {
      .help = "Sockets of clients, those that log in included."},
     {COL(paused, U32), .role = TABLE_GAUGE, .help = "1 after PAUSE of everything."},
     {COL(draining, U32), .role = TABLE_GAUGE, .help = "1 while a SHUTDOWN waits."},
+    {COL(hostless, U32), .role = TABLE_GAUGE, .metric = "clients_without_host",
+     .help = "Clients that wait because no host of their database is what they want."},
+    {COL(hostless_all, U64), .role = TABLE_COUNTER, .metric = "clients_without_host_ever",
+     .help = "Times a client began to wait for that."},
     {COL(up_us, U64), .role = TABLE_GAUGE, .unit = TABLE_US, .metric = "up",
      .help = "Time since the start."},
     {COL(log_dropped, U64), .role = TABLE_COUNTER, .metric = "log_lines_dropped",
@@ -47,6 +51,10 @@ static bool put_process(struct buf *b, const struct rows_from *from)
     row->clients = atomic_load_explicit(&p->clients_n, memory_order_relaxed);
     row->paused = atomic_load_explicit(&p->paused, memory_order_relaxed);
     row->draining = atomic_load_explicit(&p->draining, memory_order_relaxed);
+    for (uint16_t i = 0; i < p->worker_n; i++) {
+        row->hostless += atomic_load_explicit(&p->hubs[i]->strays_n, memory_order_relaxed);
+        row->hostless_all += count_get(&p->hubs[i]->strays);
+    }
     row->up_us = from->now_us - p->started_us;
     row->log_dropped = log_dropped_n();
     if (*p->control->reload.listen)

@@ -9,7 +9,7 @@
 #include "proxy/route.h"
 #include "proxy/sock.h"
 
-enum { TIME_BYTES = 40, PTR_BYTES = 24 };
+enum { TIME_BYTES = 40, PTR_BYTES = 24, UPSTREAM_BYTES = 128 };
 
 struct peer_row {
     const char *type;
@@ -32,6 +32,7 @@ struct peer_row {
     uint32_t recv_pos, pkt_pos, pkt_remain, send_pos, send_remain, pkt_avail, send_avail;
     const char *class;
     uint32_t worker;
+    char upstream[UPSTREAM_BYTES]; /* host:port of its pool */
 };
 
 #define ROW struct peer_row
@@ -46,7 +47,7 @@ struct peer_row {
         COL(id, U64)                                                                               \
     }
 static const struct table_column peers_columns[] = {
-    PEER_COLUMNS, {COL(class, TEXT)}, {COL(worker, U32)}};
+    PEER_COLUMNS, {COL(class, TEXT)}, {COL(worker, U32)}, {COL(upstream, CHARS)}};
 const struct table rows_peers_table = {.name = "CLIENTS", TABLE_OF(peers_columns)};
 
 static const struct table_column sockets_columns[] = {
@@ -171,4 +172,8 @@ void rows_put_peer(const struct rows_from *from, const struct rows_show *show,
     row->class =
         peer->route && peer->class_i < classes->class_n ? classes->at[peer->class_i].name : NULL;
     row->worker = peer->worker;
+    if (peer->route)
+        snprintf(row->upstream, sizeof row->upstream, "%.100s:%u",
+                 upstream_host(pool_upstream(peer->route->pool)),
+                 upstream_port(pool_upstream(peer->route->pool)));
 }

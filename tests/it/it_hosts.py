@@ -374,11 +374,18 @@ def without_any_primary_clients_wait_and_are_told(t):
     waiting = in_thread(lambda: refused(lambda: client.execute("SELECT 2"), "57014"))
     wait_until("it waits", lambda: any(row["state"] == "waiting" for row in
                                        weir.console("SHOW CLIENTS")))
+    text = weir.status("/metrics")[1]
+    holds("\npgweir_clients_without_host 1\n" in text, "/metrics counts it")
     client.cancel()
     waiting.get()
     c.promote(standby)
     wait_until("the new primary serves", lambda: weir.answers(dbname="db", user="app"), 20)
     same(port_of(client), standby.port, "the former client's host")
+    holds("\npgweir_clients_without_host 0\n" in weir.status("/metrics")[1], "nobody waits now")
+    for show in ("CLIENTS", "SERVERS"):
+        seen = {row["upstream"] for row in weir.console(f"SHOW {show}")
+                if row["database"] == "db"}
+        same(seen, {f"127.0.0.1:{standby.port}"}, f"the host in SHOW {show}")
 
 
 @case(beyond="it knows no roles", seconds=90)
