@@ -101,12 +101,30 @@ static void cull_by_breaker(struct world *w, struct upstream *u, uint8_t class_i
     check(w, before, before_n, n);
 }
 
+/* The statements of all leases are put back as they were. */
+static void put_back(struct upstream *u, const uint64_t *started_us)
+{
+    struct pool_server *s = u->leased;
+
+    for (uint32_t i = 0; i < u->shares.leased_n; i++, s = s->next) {
+        atomic_store(&s->stmt_started_us, started_us[i]);
+        atomic_store(&s->stmt_copy_out, false);
+        atomic_store(&s->tx_writes, false);
+        atomic_store(&s->cancel_stmt_us, 0);
+    }
+}
+
+/* Whatever happens here, the rest of the world's life is the same. */
 void culls_act(struct world *w, struct upstream *u)
 {
+    uint64_t random = w->random, started_us[SIM_SERVERS_MAX];
+    struct pool_server *s = u->leased;
     uint8_t class_i = (uint8_t)world_random(w, w->classes.class_n);
 
     if (u->leased == NULL)
         return;
+    for (uint32_t i = 0; i < u->shares.leased_n; i++, s = s->next)
+        started_us[i] = atomic_load(&s->stmt_started_us);
     give_statements(w, u);
     if (world_chance(w, 20))
         w->totals.culled_n += cull_all(u, class_i);
@@ -115,4 +133,6 @@ void culls_act(struct world *w, struct upstream *u)
         cull_by_breaker(w, u, class_i);
         w->totals.culled_n += u->tiers[class_i].culled_n - was_n;
     }
+    put_back(u, started_us);
+    w->random = random;
 }

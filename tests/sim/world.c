@@ -215,7 +215,7 @@ static void administer(struct world *w)
     w->totals.reloads_n++;
     for (uint32_t k = 0; k < w->upstream_n; k++)
         w->stale[k] = true;
-    switch (world_random(w, 9)) {
+    switch (world_random(w, 8)) {
     case 0:
         set_pool(w, i);
         break;
@@ -243,9 +243,6 @@ static void administer(struct world *w)
     case 6:
         w->totals.held_n++;
         upstream_trip(u, (uint8_t)world_random(w, w->classes.class_n), w->now_us);
-        break;
-    case 7:
-        culls_act(w, u);
         break;
     default:
         upstream_release(u, w->now_us);
@@ -435,6 +432,8 @@ static void event(struct world *w)
     } else {
         client_event(w, &w->clients[world_random(w, w->client_n)]);
     }
+    if (!w->climate.steady && w->event_n % CULL_EVENTS == 0)
+        culls_act(w, w->upstreams[w->event_n / CULL_EVENTS % w->upstream_n]);
 }
 
 /* In a steady world no lease is longer than twice the mean. */

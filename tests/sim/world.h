@@ -18,6 +18,7 @@ enum {
     SIM_POOLS_MAX = 8,
     SIM_CLIENTS_MAX = 160,
     SIM_SERVERS_MAX = 2048,
+    CULL_EVENTS = 23, /* running statements are cancelled after so many events */
     SIM_LETTERS_MAX = 2048,
     SIM_ADDRESSES = 4,
     SIM_JOBS_MAX = 3,
