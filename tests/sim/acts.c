@@ -266,6 +266,7 @@ static void opening_ends(struct world *w, const struct sim_letter *l)
     } else {
         struct sim_server *s = new_server(w);
         w->totals.opened_n++;
+        s->s.backend_pid = 1 + world_random(w, 20); /* those who wait for locks: probe() */
         pool_opened(l->pool, &s->s, l->worker, w->now_us, &actions);
     }
     acts_finish(w, u, &actions, l->worker);

@@ -114,13 +114,18 @@ static struct entitled entitled_in_all(const struct world *w, const struct tally
 {
     const struct class_opts *o = &w->classes.at[class_i];
     const struct tier *tier = &u->tiers[class_i];
-    uint32_t budget_n = cap_max(&u->cap);
+    uint32_t budget_n = cap_max(&u->cap), told_n = u->facts.places_n;
     struct entitled e = {.max_n = UINT32_MAX};
+
+    if (u->opts.budget_n == 0 && told_n > 0)
+        budget_n = least(budget_n, told_n - told_n / 10);
 
     if (!o->max.percent)
         e.max_n = o->max.n;
     else if (o->max.n < 100 && budget_n > 0)
         e.max_n = (budget_n * o->max.n + 99) / 100;
+    if (o->priority > 0 && budget_n < cap_max(&u->cap))
+        e.max_n = least(e.max_n, budget_n);
     uint32_t share_n = o->reserved.percent ? (budget_n * o->reserved.n + 99) / 100 : o->reserved.n;
     e.floor_n = least(budget_n == 0 ? 1 : most(1, least(share_n, budget_n)), e.max_n);
     e.reserved_n = t->upstreams[world_upstream_i(w, u)].present[class_i] ? e.floor_n : 0;

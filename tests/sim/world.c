@@ -105,6 +105,22 @@ static struct pool_opts some_pool_opts(struct world *w)
     return o;
 }
 
+/* What the probe may say: how many places there are, and who waits for whom. */
+static void probe(struct world *w, struct upstream *u)
+{
+    struct upstream_block edges[16];
+    uint32_t n = world_random(w, COUNT_OF(edges));
+    struct upstream_facts facts = {.role = UPSTREAM_PRIMARY,
+                                   .connections_max = 3 + world_random(w, 60)};
+
+    if (w->climate.jobs)
+        return; /* they must have room */
+    upstream_tell_facts(u, &facts);
+    for (uint32_t i = 0; i < n; i++)
+        edges[i] = (struct upstream_block){1 + world_random(w, 20), 1 + world_random(w, 20)};
+    (void)upstream_tell_blocks(u, edges, n, w->now_us);
+}
+
 static struct upstream_opts some_upstream_opts(struct world *w)
 {
     struct upstream_opts o;
@@ -235,6 +251,7 @@ static void administer(struct world *w)
     case 4: {
         struct upstream_opts o = some_upstream_opts(w);
         upstream_set_opts(u, &o);
+        probe(w, u);
         break;
     }
     case 5:
