@@ -83,6 +83,7 @@ static bool time_is_short(const struct server *s, uint64_t now_us)
 static bool is_exempt(const struct server *s, uint64_t now_us)
 {
     if (s->state != SERVER_LINKED || !s->client || s->pacing.freed || s->cancels_n ||
+        s->culled != POOL_CULL_NOT || /* a cancel may have no effect before the socket is empty */
         atomic_load_explicit(&s->lease.unpaced, memory_order_relaxed))
         return true;
     if (s->route->replication != POOL_REPLICATION_NO)

@@ -88,7 +88,7 @@ def only_a_sheddable_class_is_cancelled_by_hand(t):
 
 @case(beyond=BEYOND)
 def a_cancelled_batch_is_skipped_to_its_sync(t):
-    """Pipelined: the rest of the batch is skipped, the next one is served, nothing is out of step."""
+    """Pipelined: the rest of the batch is skipped, the next one served, nothing out of step."""
     weir = t.weir(text=BULK, default_pool_size=1)
     with weir.raw(application_name="bulky") as client:
         slow = raw.parse("", "SELECT pg_sleep(60)") + raw.bind("", "") + raw.execute()
@@ -274,7 +274,7 @@ FIRST_WORDS = {  # what is sent; what comes back
 
 @case(beyond=BEYOND, each=FIRST_WORDS)
 def a_refused_first_statement(t, words):
-    """ERROR 53000 in the right place, ReadyForQuery 'I', and the connection is as good as before."""
+    """ERROR 53000 in the right place, ReadyForQuery 'I', and the connection stays good."""
     sent, wanted = words
     weir, holder = tripped(t)
     with weir.raw(application_name="bulky") as client:

@@ -216,7 +216,8 @@ def jdbc(t, name, ports, *args):
         raise Skip("no Java, or no pgjdbc here (make deps)")
     # Of an older server pgjdbc would set its name after the login: too late to be refused there.
     hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
-    url = f"jdbc:postgresql://{hosts}/postgres?user=postgres&ApplicationName=bulky&assumeMinServerVersion=12"
+    url = (f"jdbc:postgresql://{hosts}/postgres?user=postgres&ApplicationName=bulky"
+           "&assumeMinServerVersion=12")
     status, out, said = output_of(["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp",
                                    JAR, HERE / "Jdbc.java", name, url, *args],
                                   check=False, seconds=80)
