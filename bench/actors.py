@@ -1,8 +1,8 @@
 """Who makes trouble: readers, dumps, reports, holders of locks, slow disks, executioners.
 
 An actor enters with begin(stage), is asked four times a second to take note(), and leaves with
-end(); what it did is then in `told` (figures by name) and, for those that move bytes, in moved(): megabytes
-by second of the stage.
+end(); what it did is then in `told` (figures by name) and, for those that move bytes, in moved():
+megabytes by second of the stage.
 """
 import csv
 import os
@@ -86,7 +86,7 @@ class Scans(Readers):
 
     def __init__(self, readers_n, names):
         super().__init__(readers_n, names, statements=(
-            "SELECT count(*), sum(amount), avg(balance) FROM public.ledger_1 WHERE note LIKE '%ab%'",
+            "SELECT count(*), sum(amount) FROM public.ledger_1 WHERE note LIKE '%ab%'",
             "SELECT max(n) FROM (SELECT account % 50000, count(*), sum(amount) AS n"
             " FROM public.ledger_2 GROUP BY 1) q",
             "SELECT count(*) FROM (SELECT note FROM public.ledger_3 ORDER BY note DESC OFFSET 0) q",

@@ -343,7 +343,7 @@ def part_workers(pg, out):
 
 
 def part_signals(pg, out):
-    """What the breakers, the probe and an SLO cost: pgweir with all of them beside pgweir with none.
+    """What the breakers, the probe and an SLO cost: pgweir with all of them beside one with none.
     CPU time as everywhere; and instructions of the worker, which no neighbour can disturb."""
     pair = Pair.of_signals(pg, out)
     try:
@@ -378,8 +378,8 @@ def part_signals(pg, out):
                      SIGNALS_NOTE)
 
 
-PARTS = {"signals": part_signals, "select": part_select, "copy": part_copy, "idle": part_idle, "login": part_login,
-         "workers": part_workers}
+PARTS = {"signals": part_signals, "select": part_select, "copy": part_copy, "idle": part_idle,
+         "login": part_login, "workers": part_workers}
 
 
 # ---- report ---------------------------------------------------------------------------------

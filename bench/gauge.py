@@ -1,5 +1,5 @@
-"""How bench.py measures one run: transactions of a pgbench between two of its progress lines, system
-calls, instructions."""
+"""How bench.py measures one run: transactions of a pgbench between two of its progress lines,
+system calls, instructions."""
 import os
 import re
 import shutil
@@ -98,8 +98,8 @@ def count_calls(load, counter, pid):
 
 
 def instructions(pooler, conninfo, protocol, transactions):
-    """User-space instructions of the worker of a pooler that runs under callgrind: the same whatever
-    else the machine does. What the control loop does by the clock is not in them."""
+    """User-space instructions of the worker of a pooler that runs under callgrind, whatever else
+    the machine does. What the control loop does by the clock is not in them."""
     pooler.start()
     lab.run(["pgbench", "-n", "-S", "-c", 4, "-j", 1, "-M", protocol, "-t", transactions // 4,
              conninfo])

@@ -311,8 +311,8 @@ class Pooler:
 
     def start(self, first=False, cpus=None):
         with open(self.log_path, "ab") as log:
-            self.process = start([*self.under, self.binary, self.ini], as_server=True, first=first, cpus=cpus,
-                                 stdout=log, stderr=log)
+            self.process = start([*self.under, self.binary, self.ini], as_server=True,
+                                 first=first, cpus=cpus, stdout=log, stderr=log)
         wait_until(f"{self.name} listens (see {self.log_path})", self._listens)
         return self
 
