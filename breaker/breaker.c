@@ -1,9 +1,11 @@
-#include "breaker/breaker_inside.h"
+#include "breaker/breaker.h"
 
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "breaker/breaker_inside.h"
 
 #define TO_FLOOR 0.02 /* share left to a class found guilty by a way that cannot be taken back */
 

@@ -196,7 +196,7 @@ struct breaker {
     double p_smooth;          /* over about a second */
     double p_before;          /* of a test: the pressure it has to beat */
     double p_exonerated;
-    double p_long; /* over ten seconds; of a fleet */
+    double p_long;         /* over ten seconds; of a fleet */
     uint32_t high_ticks_n; /* consecutive ticks of p >= p_high */
     uint32_t suspect_i;    /* TEST, PROBATION: the class */
     uint64_t first_test_us;

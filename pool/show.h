@@ -42,7 +42,7 @@ struct class_stats {
     bool held, limited;  /* the breaker's */
     bool closed;         /* outside its hours */
     struct finish finish;
-    double g, g_bad;     /* 1 and 0 for a protected class */
+    double g, g_bad; /* 1 and 0 for a protected class */
     enum breaker_verdict verdict;
     /* totals of the breaker; in observe mode what it would have done */
     uint64_t held_us, limited_us, cuts_n, cancels_n;

@@ -1,3 +1,4 @@
+/* After each tick: what the breakers of one upstream have done goes to the log. */
 #include "proxy/control_watch.h"
 
 #include <stdlib.h>

@@ -1,18 +1,19 @@
 #!/usr/bin/env python3
 """Plays what a log says of a latency breaker through the reference model.
 
-    replay.py LOG...
+    replay.py LOG ...
 
-With `log_breaker_ticks = 1` every tick of a breaker at work is a line with all it went by: pressure,
-samples, and for each class its use. The model gets the same, tick by tick, and must come to the same
-state, the same level g of each class, and the same cancels. Where it does not, the tick is printed,
-the model is set to what the log says, and the replay goes on; the exit status is then 1.
+With `log_breaker_ticks = 1` every tick of a breaker at work is a line with all it went by:
+pressure, samples, and for each class its use. The model gets the same, tick by tick, and must come
+to the same state, the same level g of each class, and the same cancels. Where it does not, the tick
+is printed, the model is set to what the log says, and the replay goes on; the exit status is then 1.
 
 Without such lines the moves alone are looked at: each says what led to it, and must not contradict
 the thresholds of the model.
 
-The model has no jitter, no floors that grow, no early re-test and no modes: the log says what these
-were, and the model is told. Classes that are neither paced nor off follow rules the model does not
+The model has no jitter, no floors that grow, no early re-test and no modes, and cuts a class that
+moves next to nothing alone: the log says what these were, and the model is told. It knows nothing of
+a fleet (instances > 1), whose logs do not replay. Classes that are neither paced nor off follow rules the model does not
 have (they are let in little by little): a log with such a class is refused, status 2.
 
 The model is looked for as in compare.py.
@@ -27,6 +28,7 @@ from compare import find_model, load_model
 STATES = "closed test probation throttled open exonerated".split()
 TOLERANCE = 1e-6  # the log has nine digits
 PERIOD_MAX = 600.0
+MINOR_SHARE = 0.2  # breaker_opts.minor_share
 GAP_US = 1000000
 TICK = re.compile(r"breaker_tick upstream=(\S+) (.*)")
 MOVE = re.compile(r'breaker upstream=(\S+) at_us=(\d+) from=(\w+) to=(\w+) class=(\S+) '
@@ -109,6 +111,16 @@ class Player:
 
     def moved(self, now, before, after, why):
         self.moves.append((self.now.at_us, before.lower(), after.lower()))
+        if why.startswith("cut "):
+            # Whether the next class is cut too: the model asks for this right after its word.
+            minor = self.is_minor(why.split()[1])
+            self.cfg["severe"] = 0 if minor else self.core.DEF["severe"]
+
+    def is_minor(self, name):
+        """The classes up to this one move next to nothing of what all of them move."""
+        rates = [c.rate for c in self.now.classes]
+        last = [c.name for c in self.now.classes].index(name)
+        return sum(rates[:last + 1]) < MINOR_SHARE * sum(rates)
 
     def use(self, name):
         """A class that is off is none; one that is observed is one if none can be acted on."""
