@@ -72,6 +72,8 @@ BENCH_BIN := $(BENCH_MAIN:bench/%.c=$(O)/bench/%)
 BENCH_SIM_BIN := $(if $(BENCH_SIM_SRC),$(O)/bench/sim)
 ALL_SRC := $(LIB_SRC) $(MAIN_SRC) $(UNIT_SRC) $(SIM_SRC) $(BENCH_SRC) $(BENCH_SIM_SRC)
 FUZZ_OBJ := $(LIB_SRC:%.c=$(O)/fuzz/obj/%.o)
+# The simulator without its main(), for the fuzz target that drives it.
+FUZZ_SIM_SRC := $(filter-out bench/sim/main.c,$(BENCH_SIM_SRC))
 
 .PHONY: all help unit-build unit sim-build sim sim-check fuzz-build fuzz bench-build \
         everything it deps run test lint format drill bench install clean FORCE
@@ -151,9 +153,10 @@ $(O)/fuzz/libweir.a: $(FUZZ_OBJ) $(O)/sources
 	@rm -f $@
 	$(call say,AR,$@)
 	$(Q)ar rcs $@ $(filter %.o,$^)
+$(O)/fuzz/fuzz_overload: $(FUZZ_SIM_SRC:%.c=$(O)/fuzz/obj/%.o)
 $(FUZZ_BIN): $(O)/fuzz/%: $(O)/fuzz/obj/tests/fuzz/%.o $(O)/fuzz/libweir.a
 	$(call say,LD,$@)
-	$(Q)$(CLANG) $(FUZZ_CFLAGS) -fsanitize=fuzzer,$(FUZZ_SAN) $^ -o $@ $(LIBS)
+	$(Q)$(CLANG) $(FUZZ_CFLAGS) -fsanitize=fuzzer,$(FUZZ_SAN) $(filter %.o,$^) $(filter %.a,$^) -o $@ $(LIBS)
 
 unit-build: $(UNIT_BIN)
 sim-build: $(SIM_BIN) $(BENCH_SIM_BIN)
@@ -212,4 +215,4 @@ install: $(O)/pgweir ## install into DESTDIR and PREFIX (/usr/local)
 	    >$(DESTDIR)$(PREFIX)/lib/systemd/system/pgweir.service
 
 -include $(ALL_SRC:%.c=$(O)/obj/%.d)
--include $(if $(FUZZ_SRC),$(LIB_SRC:%.c=$(O)/fuzz/obj/%.d) $(FUZZ_SRC:%.c=$(O)/fuzz/obj/%.d))
+-include $(if $(FUZZ_SRC),$(patsubst %.c,$(O)/fuzz/obj/%.d,$(LIB_SRC) $(FUZZ_SRC) $(FUZZ_SIM_SRC)))

@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <utlist.h>
 
 enum {
     LUNCH_N = 30,
@@ -56,7 +57,8 @@ void act_disk_well(struct world *w)
 
 void act_kill(struct world *w)
 {
-    world_kill(w, first(w));
+    if (first(w)->up)
+        world_kill(w, first(w));
 }
 
 void act_restore(struct world *w)
@@ -95,8 +97,9 @@ static void ddl_ended(struct statement *st, enum statement_end how)
 
 void act_ddl(struct world *w)
 {
+    if (!first(w)->up)
+        return;
     struct statement *st = calloc(1, sizeof(*st));
-
     must(st != NULL);
     *st = (struct statement){.kind = STATEMENT_USER,
                              .cpu_us = DDL_US,
@@ -108,18 +111,26 @@ void act_ddl(struct world *w)
     database_run(first(w), st);
 }
 
+struct sleeper {
+    struct tx tx;
+    struct sleeper *prev, *next;
+};
+
 static void sleeper_ended(struct tx *tx, enum tx_end how)
 {
+    struct sleeper *s = OWNER_OF(struct sleeper, tx, tx);
+
     (void)how;
-    free(tx);
+    DL_DELETE(tx->proxy->world->sleepers, s);
+    free(s);
 }
 
 void act_idle_sessions(struct world *w)
 {
     for (uint32_t i = 0; i < LUNCH_N; i++) {
-        struct tx *tx = calloc(1, sizeof(*tx));
-        must(tx != NULL);
-        *tx = (struct tx){
+        struct sleeper *s = calloc(1, sizeof(*s));
+        must(s != NULL);
+        s->tx = (struct tx){
             .proxy = &w->proxies[0],
             .class = SIM_USERS,
             .type_i = WORLD_FINGERPRINTS,
@@ -128,8 +139,50 @@ void act_idle_sessions(struct world *w)
             .request = {.kind = STATEMENT_USER, .cpu_us = 300, .pages_n = 4},
             .ended = sleeper_ended,
         };
-        tx_ask(tx);
+        DL_APPEND(w->sleepers, s);
+        tx_ask(&s->tx);
     }
+}
+
+void acts_end(struct world *w)
+{
+    struct sleeper *s, *next;
+
+    DL_FOREACH_SAFE(w->sleepers, s, next)
+    {
+        if (s->tx.state != TX_WAITING)
+            continue;
+        tx_abandon(&s->tx);
+        DL_DELETE(w->sleepers, s);
+        free(s);
+    }
+}
+
+const char *act_name(void (*fn)(struct world *w))
+{
+    static const struct {
+        void (*fn)(struct world *w);
+        const char *name;
+    } names[] = {
+        {act_stall, "a stall of 300 ms"},
+        {act_freeze, "a stall of 20 s"},
+        {act_disk_2x, "disk twice as slow"},
+        {act_disk_3x, "disk three times slower"},
+        {act_disk_12x, "disk twelve times slower"},
+        {act_disk_well, "disk well again"},
+        {act_kill, "the server dies"},
+        {act_restore, "the server is back, cold"},
+        {act_sleep_800ms, "the proxy sleeps 800 ms"},
+        {act_sleep_500ms, "the proxy sleeps 500 ms"},
+        {act_ddl, "an ALTER TABLE"},
+        {act_idle_sessions, "30 sessions idle in transaction"},
+        {act_few_places, "60 places only"},
+    };
+
+    for (uint32_t i = 0; i < COUNT_OF(names); i++)
+        if (names[i].fn == fn)
+            return names[i].name;
+    return "something";
 }
 
 /* ---- rates --------------------------------------------------------------------------------- */

@@ -4,6 +4,8 @@
  *   sim --list                 what there is
  *   sim --check                two seeds of the main scenarios under pgweir: exit status
  *   sim --fleet N [--rate R]   N proxies before one database, R users' requests a second each
+ *   sim --search N [--seed S]  N random scenarios, the worst five of them
+ *   sim --bytes HEX [--seed S] one of those again, told
  *
  * A line of the table is the mean of K seeds from N on; the same seed is the same run again, and
  * --trace tells what the breakers did in it and when. The status is 0 when all goals are met. */
@@ -16,6 +18,7 @@
 #include "bench/sim/goals.h"
 #include "bench/sim/policy.h"
 #include "bench/sim/report.h"
+#include "bench/sim/search.h"
 
 enum { SEED = 11, SEEDS = 3, CHECK_SEEDS = 2, WANTED_MAX = 64, RATE = 10 };
 
@@ -26,7 +29,8 @@ struct wanted {
     uint64_t seed;
     uint32_t seeds_n;
     bool trace, table;
-    uint32_t fleet_n;
+    uint32_t fleet_n, search_n;
+    const char *hex;
     double rate;
 };
 
@@ -38,7 +42,8 @@ struct totals {
 _Noreturn static void usage(void)
 {
     fprintf(stderr, "usage: sim [--scenario NAME,...] [--policy NAME,...] [--seed N] [--seeds K]\n"
-                    "           [--trace] | --list | --check | --fleet N [--rate R]\n");
+                    "           [--trace] | --list | --check | --fleet N [--rate R]\n"
+                    "           | --search N [--seed S] | --bytes HEX [--seed S]\n");
     exit(2);
 }
 
@@ -151,6 +156,25 @@ static uint64_t number(const char *text)
     return n;
 }
 
+static int what_is_wanted(const struct wanted *w)
+{
+    uint32_t broken_n = 0;
+
+    if (w->fleet_n > 0)
+        return fleet_run(&(struct fleet_opts){.proxies_n = w->fleet_n,
+                                              .seed = w->seed,
+                                              .policy = w->policies[0],
+                                              .users_per_proxy = w->rate,
+                                              .trace = w->trace}) > 0;
+    if (w->search_n > 0)
+        return search_run(&(struct search_opts){.tries_n = w->search_n, .seed = w->seed}) > 0;
+    if (w->hex == NULL)
+        return run_all(w);
+    if (!search_again(w->hex, w->seed, &broken_n))
+        usage();
+    return broken_n > 0;
+}
+
 int main(int argc, char **argv)
 {
     struct wanted w = {.seed = SEED, .seeds_n = SEEDS, .table = true, .rate = RATE};
@@ -178,6 +202,10 @@ int main(int argc, char **argv)
             w.seed = number(value);
         } else if (strcmp(argv[i - 1], "--fleet") == 0) {
             w.fleet_n = (uint32_t)number(value);
+        } else if (strcmp(argv[i - 1], "--search") == 0) {
+            w.search_n = (uint32_t)number(value);
+        } else if (strcmp(argv[i - 1], "--bytes") == 0) {
+            w.hex = value;
         } else if (strcmp(argv[i - 1], "--rate") == 0) {
             w.rate = (double)number(value);
         } else if (strcmp(argv[i - 1], "--seeds") == 0) {
@@ -186,11 +214,5 @@ int main(int argc, char **argv)
             usage();
         }
     }
-    if (w.fleet_n == 0)
-        return run_all(&w);
-    return fleet_run(&(struct fleet_opts){.proxies_n = w.fleet_n,
-                                          .seed = w.seed,
-                                          .policy = w.policies[0],
-                                          .users_per_proxy = w.rate,
-                                          .trace = w.trace}) > 0;
+    return what_is_wanted(&w);
 }

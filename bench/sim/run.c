@@ -210,6 +210,7 @@ void run_end(struct world **world, struct result *out)
     collect(w, out);
     users_stop(w);
     bulk_stop(w);
+    acts_end(w);
     for (uint32_t i = 0; i < w->databases_n; i++)
         if (w->databases[i].up)
             world_kill(w, &w->databases[i]);

@@ -269,6 +269,11 @@ void proxy_open(struct proxy *p, uint64_t first_tick_us)
 void proxy_close(struct proxy *p)
 {
     engine_off(&p->world->engine, &p->tick);
+    for (uint32_t i = 0; i < SIM_CLASSES; i++)
+        while (p->calls[i] != NULL) { /* answered long ago, and its client still reads */
+            p->calls[i]->how = STATEMENT_LOST;
+            finish(p->calls[i]);
+        }
     p->policy->close(p);
 }
 

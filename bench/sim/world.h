@@ -108,7 +108,8 @@ struct world {
     uint32_t proxies_n;
     struct users *users; /* linked */
     struct bulk *bulk;
-    struct plan *plan; /* the scenario's own events */
+    struct sleeper *sleepers; /* of acts: sessions that are no users */
+    struct plan *plan;        /* the scenario's own events */
     uint64_t length_us;
     double size; /* of each database and its users; 1: as everywhere */
     bool ending; /* nobody begins anything new */
