@@ -350,7 +350,7 @@ def part_signals(pg, out):
         for protocol in PROTOCOLS:
             say(f"signals: CPU, {protocol}")
             cpu = {"theirs": [], "ours": []}
-            for _, which, pooler in pair.turns(max(ROUNDS, 1 if lab.QUICK else 9)):
+            for _, which, pooler in pair.turns(2 * ROUNDS - 1):
                 load = Pgbench(pooler.conninfo(unix=True), 16, "-M", protocol, seconds=SECONDS)
                 transactions, _, ns = load.window(lambda p=pooler: lab.cpu_ns(p.pid))
                 cpu[which].append(ns / 1000 / transactions)

@@ -19,6 +19,7 @@ from lab import say
 CPUS = lab.split_cpus()
 PHASES = ["calm", "trouble", "after"]
 CALM_S, CALM_WEIR_S = 10, 20  # pgweir trusts what it has learnt of latency after 8 s of calm
+ALONE_S = 5
 QUICK_S = {"calm": 2, "trouble": 3, "after": 1}
 LOOKS_PER_S = 4
 NAP_POOL_N = 20
@@ -96,6 +97,8 @@ class Stage:
         self.seconds = dict(QUICK_S) if lab.QUICK else {
             "calm": CALM_WEIR_S if self.pooler_is_weir else CALM_S,
             "trouble": scenario.trouble_s, "after": scenario.after_s}
+        if scenario.lone and not self.pooler_is_weir and not lab.QUICK:
+            self.seconds["after"] = ALONE_S  # nobody there who could let it run or not
         if scenario.users is None:
             self.seconds["calm"] = QUICK_S["calm"]
         self.length_s = sum(self.seconds.values())
@@ -105,7 +108,7 @@ class Stage:
         self.begun = self.begun_wall = 0.0
         self.users = None
         self.actors = list(scenario.actors)
-        if scenario.lone and not lab.QUICK:
+        if scenario.lone and self.pooler_is_weir and not lab.QUICK:
             self.actors.append(actors.Readers(1, names="pgbackrest", phase="after"))
 
     def now_s(self):
