@@ -1,7 +1,5 @@
 /* What the probe asks, and what it makes of the answers. One question at a time, each one statement
  * that needs no rights, changes nothing, and is answered from memory. */
-#include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
