@@ -200,7 +200,7 @@ run: $(O)/pgweir ## serve a scratch PostgreSQL, or the one of PGHOST or DATABASE
 bench: $(O)/pgweir $(BENCH_BIN) ## CPU, system calls, memory and logins beside Debian's pgbouncer
 	O=$(O) $(PYTHON) bench/bench.py
 
-drill: $(O)/pgweir $(BENCH_BIN) ## re-enact outages beside PgBouncer, 25 min (SCENARIOS=streams ARMS=weir,tuned QUICK=1)
+drill: $(O)/pgweir $(BENCH_BIN) ## re-enact outages beside PgBouncer, 30 min (SCENARIOS=streams ARMS=weir,tuned QUICK=1)
 	O=$(O) QUICK=$(QUICK) $(PYTHON) bench/drill.py
 
 clean: ## remove what was built

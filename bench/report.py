@@ -79,7 +79,7 @@ def draw(scenario, results, out):
         return what if scenario.users is not None else ""
 
     script = f"""
-set terminal pngcairo size 1200,{1100 if scenario.users is not None else 420} font 'sans,11'
+set terminal pngcairo noenhanced size 1200,{1100 if scenario.users is not None else 420} font 'sans,11'
 set output '{out / f'{scenario.name}.png'}'
 set datafile separator ','
 set multiplot layout {3 if scenario.users is not None else 1},1 title "{scenario.title}"

@@ -100,7 +100,7 @@ SCENARIOS = [
     Scenario(
         "disk", "the disk becomes slow while a backup of one reader runs",
         [Readers(1, names="pgbackrest"), SlowDisk(share=0.5)],
-        [bars.not_cancelled(), bars.given_back()], trouble_s=20, after_s=60),
+        [bars.not_cancelled(), bars.given_back()], arms=("weir",), trouble_s=20, after_s=60),
     Scenario(
         "surge", "users at 1.33 times capacity, no bulk at all",
         [],
