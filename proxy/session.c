@@ -3,6 +3,7 @@
 #include <string.h>
 #include <utlist.h>
 
+#include "pool/target.h"
 #include "proxy/census.h"
 #include "proxy/console.h"
 #include "proxy/cull.h"
@@ -527,6 +528,14 @@ static bool put_welcome(struct client *c, const struct welcome *w, struct buf *b
            wire_put_key(b, c->pid, view_of(key, key_n)) && wire_put_ready(b, 'I');
 }
 
+/* A worker of a parallel job that is in already is not: all of the job would be lost. */
+static bool is_turned_away(const struct client *c)
+{
+    struct pool *p = c->route->pool;
+    return upstream_sheds_logins(pool_upstream(p), c->class_i) &&
+           !(c->waiter.group && target_has_group(p, c->waiter.group));
+}
+
 void session_open(struct client *c)
 {
     struct hub *h = c->hub;
@@ -535,8 +544,7 @@ void session_open(struct client *c)
     if (!steer_is_placed(c) && !steer_place(c))
         steer_forget(c); /* the greeting of a host that will not serve it is as good */
     const struct welcome *w = route_welcome(c->route);
-    if (c->state != CLIENT_WELCOME &&
-        upstream_sheds_logins(pool_upstream(c->route->pool), c->class_i)) {
+    if (c->state != CLIENT_WELCOME && is_turned_away(c)) {
         c->waiter.refusal = POOL_REFUSED_SHED;
         refuse_login(c);
         return;

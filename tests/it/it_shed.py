@@ -410,6 +410,17 @@ def an_open_breaker_turns_bulk_away_at_login(t, setting):
 
 
 @case(beyond=BEYOND)
+def a_worker_of_a_job_that_is_in_is_not_turned_away(t):
+    with Open(t, "match = application_name:pg_dump\n") as at:
+        leader = at.weir.connect(application_name="pg_dump", autocommit=False)
+        leader.execute("SELECT 1")
+        wait_until("the breaker is open", lambda: at.state() == "open", 20)
+        worker = at.weir.connect(application_name="pg_dump")
+        same(worker.info.status, psycopg.pq.ConnStatus.OK, "a worker")
+        refused(lambda: at.weir.connect(application_name="pg_dump", user="app"), text=SAYS_SHED)
+
+
+@case(beyond=BEYOND)
 def an_open_breaker_cancels_what_runs(t):
     """The breaker's own word: what it cannot pace it cancels, and never a writer or a dump."""
     with Open(t, default_pool_size=10) as at:
