@@ -108,7 +108,7 @@ static void unhold(struct server *s)
     server_unhold(s, SERVER_HOLD_PACE);
 }
 
-static void leave(struct server *s)
+void pacer_leave(struct server *s)
 {
     struct server_pacing *p = &s->pacing;
     struct hub *h = s->hub;
@@ -134,7 +134,7 @@ static bool join(struct server *s, struct pace *pace)
     struct hub *h = s->hub;
     if (p->pace == pace)
         return true;
-    leave(s);
+    pacer_leave(s);
     if (!h->paced) {
         struct timeval every = {.tv_usec = PACE_FILL_US +
                                            h->worker->index % PACER_BEATS_N * PACER_STAGGER_US};
@@ -179,7 +179,7 @@ static void tick(evutil_socket_t fd, short what, void *arg)
     {
         struct pace *pace = pool_pace(&s->lease);
         if (is_exempt(s, now_us) || !pace_limited(pace)) {
-            leave(s);
+            pacer_leave(s);
             continue;
         }
         if (!(s->holds & SERVER_HOLD_PACE) || !join(s, pace) || !granted(s, now_us))
@@ -195,7 +195,7 @@ size_t pacer_ask(struct server *s, size_t room)
     uint64_t now_us = hub_now(s->hub);
     struct pace *pace = pool_pace(&s->lease);
     if (is_exempt(s, now_us) || !pace_limited(pace)) {
-        leave(s);
+        pacer_leave(s);
         return room;
     }
     if (!join(s, pace))
@@ -216,14 +216,8 @@ void pacer_read(struct server *s, size_t bytes_n)
     p->granted_bytes -= (uint32_t)bytes_n;
 }
 
-void pacer_end(struct server *s)
-{
-    leave(s);
-    s->pacing.freed = false;
-}
-
 void pacer_free(struct server *s)
 {
-    leave(s);
+    pacer_leave(s);
     s->pacing.freed = true;
 }

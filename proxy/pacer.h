@@ -47,8 +47,15 @@ static inline bool pacer_limits(const struct server *s)
 MUST_USE size_t pacer_ask(struct server *s, size_t room);
 /* So many were. */
 void pacer_read(struct server *s, size_t bytes_n);
+/* Not paced from now on, until it asks again. */
+void pacer_leave(struct server *s);
 /* Its result is over, or its client gone: read at once. */
-void pacer_end(struct server *s);
+static inline void pacer_end(struct server *s)
+{
+    if (s->pacing.pace)
+        pacer_leave(s);
+    s->pacing.freed = false;
+}
 /* This statement is not paced any more: it is being cancelled. */
 void pacer_free(struct server *s);
 /* A text that may set statement_timeout passes by on its way to the server. */
