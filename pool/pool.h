@@ -76,11 +76,10 @@ struct pool_server {
     uint16_t worker;               /* the loop it sits in, or is in the mail to */
     /* written under upstream's lock, read by the loop that leases it (relaxed); cleared by each
      * new lease */
-    _Atomic uint64_t
-        cancel_stmt_us;   /* the statement that started then is to be cancelled; 0: none. Written
-                           * by cull_mark() (pool/cull.h) alone, after: */
-    _Atomic uint8_t cancel_why; /* enum pool_cull */
-    _Atomic bool unpaced; /* others wait for its locks: its stream is not held back */
+    _Atomic uint64_t cancel_stmt_us; /* the statement that started then is to be cancelled; 0: none.
+                                      * Written by cull_mark() (pool/cull.h) alone, after: */
+    _Atomic uint8_t cancel_why;      /* enum pool_cull */
+    _Atomic bool unpaced;            /* others wait for its locks: its stream is not held back */
     /* set before pool_opened() */
     uint32_t backend_pid; /* of its cancel key, to find it among those who block; 0: not told */
     /* under upstream's lock */
@@ -93,14 +92,14 @@ struct pool_server {
     uint8_t class_i; /* of the lease: whose counts it is in */
     uint32_t key_i;  /* of the lease: fairness key */
     struct pool_addr *addr;
-    uint32_t charged_us; /* what its lease was expected to cost its lane and key */
-    uint32_t epoch_n;    /* of the pool when it was opened: older ones are closed (RECONNECT) */
+    uint32_t charged_us;   /* what its lease was expected to cost its lane and key */
+    uint32_t epoch_n;      /* of the pool when it was opened: older ones are closed (RECONNECT) */
     uint64_t lock_wait_us; /* when it was last seen waiting for a lock */
     uint64_t inverted_us;  /* protected ones wait for its locks since; older than leased_us: no */
     uint64_t inverted_seen_us; /* ... at the last look */
     bool inverted_cancelled;   /* ... and its statement was marked for it */
-    uint8_t lru_scopes;  /* bits: in the eviction lists of these scopes */
-    uint8_t evicted_for; /* 1 + scope it is being closed for; 0: for nobody */
+    uint8_t lru_scopes;        /* bits: in the eviction lists of these scopes */
+    uint8_t evicted_for;       /* 1 + scope it is being closed for; 0: for nobody */
     struct pool_server *lru_prev[POOL_SCOPES], *lru_next[POOL_SCOPES];
     /* set by the caller before pool_closed(): the connection ended without being asked to */
     bool died;
@@ -116,8 +115,8 @@ enum pool_refusal {
     POOL_REFUSED_EXPIRED,    /* standing queue: too old to be of use */
     POOL_REFUSED_DOWN,    /* error breaker open for longer than the grace; see pool_down_reason() */
     POOL_REFUSED_ADDRESS, /* cap per client address */
-    POOL_REFUSED_GROUP, /* its parallel job cannot have all the servers it needs: group_n */
-    POOL_REFUSED_CLOSED, /* outside the hours of its class */
+    POOL_REFUSED_GROUP,   /* its parallel job cannot have all the servers it needs: group_n */
+    POOL_REFUSED_CLOSED,  /* outside the hours of its class */
     POOL_REFUSED_SHUTDOWN, /* database disabled, killed or removed, or process shutting down */
 };
 

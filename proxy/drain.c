@@ -250,8 +250,8 @@ void drain_abandon(struct server *s)
     server_goto(s, SERVER_DRAINING);
     silence(s);
     bool busy = owed_n(&s->owed) > 0;
-    bool writes = s->sql_flags & SQL_WRITE &&
-                  atomic_load_explicit(&s->lease.tx_writes, memory_order_relaxed);
+    bool writes =
+        s->sql_flags & SQL_WRITE && atomic_load_explicit(&s->lease.tx_writes, memory_order_relaxed);
     bool finishes = writes || classes->at[s->lease.class_i].orphan == CLASS_ORPHAN_FINISH;
     if (!finish_batch(s)) {
         give_up(s, "server conn crashed?");

@@ -53,10 +53,10 @@ struct proxy {
     uint8_t secret[32];      /* of this process: cancel keys, salts for users we do not know */
     uint64_t started_us;
     /* atomics */
-    _Atomic uint32_t clients_n; /* every client socket but the console's */
-    _Atomic uint64_t next_id;   /* ids of sockets, clients and servers alike */
-    _Atomic bool draining;      /* SHUTDOWN WAIT_FOR_*: no new clients */
-    _Atomic bool paused;        /* PAUSE of everything */
+    _Atomic uint32_t clients_n;  /* every client socket but the console's */
+    _Atomic uint64_t next_id;    /* ids of sockets, clients and servers alike */
+    _Atomic bool draining;       /* SHUTDOWN WAIT_FOR_*: no new clients */
+    _Atomic bool paused;         /* PAUSE of everything */
     _Atomic uint32_t standing_n; /* changes of what is known of hosts: steer.h */
 };
 
@@ -113,7 +113,7 @@ struct hub {
     counter reroutes[HUB_REASONS_MAX]; /* enum steer_reason */
     counter strays;                    /* clients for which no host would do */
     _Atomic uint32_t strays_n;         /* ... now */
-    _Atomic uint32_t load; /* clients in this loop, for who hands out new ones */
+    _Atomic uint32_t load;             /* clients in this loop, for who hands out new ones */
 };
 
 static inline uint64_t hub_now(struct hub *h)

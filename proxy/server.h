@@ -115,9 +115,9 @@ struct server {
     bool cancel_asked; /* its client has asked to cancel it: the answer is the client's own doing */
     uint64_t unnamed_of; /* id of the client whose unnamed statement it holds; 0: none */
     uint64_t id, connected_us, drain_until_us;
-    uint8_t holds;                         /* enum server_hold */
+    uint8_t holds; /* enum server_hold */
     struct server_pacing pacing;
-    bool base_backup; /* it is a walsender, and runs BASE_BACKUP */
+    bool base_backup;                      /* it is a walsender, and runs BASE_BACKUP */
     uint64_t stall_started_us, stalled_us; /* we did not read: not the database's time */
     uint64_t bytes_untold;                 /* passed on, and not told to the pool yet */
     uint64_t tx_bytes;                     /* passed on since it was linked */
