@@ -388,7 +388,7 @@ void pool_tick(struct upstream *u, uint64_t now_us, struct pool_actions *actions
     cull_tick(&t);
     tick_budget(u, now_us);
     for (uint32_t i = 0; i < u->class_n; i++)
-        queue_tick(&u->queues[i], u->serving_since_us, now_us);
+        queue_tick(&u->queues[i], u->facts.stalled ? now_us : u->serving_since_us, now_us);
     tick_retries(&t);
     tick_down(&t);
     tick_reserves(&t);
