@@ -46,7 +46,7 @@ void error_breaker_opts_defaults(struct error_breaker_opts *opts)
         .ramp_clean_us = 2ull * US_PER_S,
         .ramp_us_max = 30ull * US_PER_S,
         .bulk_settle_us = 10ull * US_PER_S,
-        .grace_us = 5ull * US_PER_S,
+        .grace_us = 8ull * US_PER_S,
     };
 }
 
