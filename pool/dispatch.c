@@ -377,13 +377,10 @@ static bool serve_member(struct turn *t, struct lane *l)
     }
     if (l->state == LANE_BLOCKED || !groups_may(t, w, true))
         return false; /* blocked: it is called when there is a place */
-    uint32_t coming_n = p->opening_n;
     if (l->state != LANE_READY)
         places_lane_goto(l, LANE_READY, 0);
     try_open(t, l, w);
-    if (p->opening_n > coming_n)
-        groups_helped(t, w);
-    return false;
+    return false; /* not helped yet: the right has to be there when the server comes */
 }
 
 static void serve_members(struct turn *t, struct pool *p)

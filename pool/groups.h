@@ -63,7 +63,7 @@ void groups_enter(struct turn *t, struct pool_waiter *w);
 void groups_tick(struct turn *t);
 /* Whether a member may have one more server, and one more than coming to its class if `opening`. */
 MUST_USE bool groups_may(const struct turn *t, const struct pool_waiter *w, bool opening);
-/* It was let in, or a server is being opened for it, by groups_may(). */
+/* It was let in by groups_may(). */
 void groups_helped(struct turn *t, const struct pool_waiter *w);
 /* A member of p that waits in vain, with group_n set; or NULL. */
 struct pool_waiter *groups_victim(struct turn *t, struct pool *p);
