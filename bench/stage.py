@@ -257,8 +257,10 @@ def add_bulk(stage):
         for second, mb in actor.moved().items():
             moved[second] = moved.get(second, 0) + mb
     result.told["moved"] = moved
-    by_second = {}
+    by_second, pressure = {}, {}
     for at_s, classes in result.looks:
+        pressure[int(at_s)] = max(pressure.get(int(at_s), 0.0),
+                                  *(float(row["p"]) for row in classes.values()))
         worst = by_second.setdefault(int(at_s), {})
         for name, row in classes.items():
             if name not in worst or float(row["g"]) <= worst[name][1]:
@@ -266,6 +268,7 @@ def add_bulk(stage):
     for row in result.rows:
         second = int(float(row["t"]))
         row["bulk_mb_s"] = f"{moved.get(second, 0.0):.1f}"
+        row["pressure"] = f"{pressure[second]:.2f}" if second in pressure else ""
         row["breakers"] = " ".join(f"{name}={state}/{g:.3g}" for name, (state, g)
                                    in sorted(by_second.get(second, {}).items()))
     action = result.first_action_s()
