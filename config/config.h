@@ -24,7 +24,7 @@ struct config_own;  /* the part that is config's own business */
 
 enum {
     CONFIG_UNSET = -1,         /* an int of a database or user that leaves it to the next scope */
-    CONFIG_HOSTS_MAX = 32,       /* of a database whose hosts are told apart */
+    CONFIG_HOSTS_MAX = 32,     /* of a database whose hosts are told apart */
     CONFIG_DB_NAME_MAX = 63,   /* bytes; NAMEDATALEN - 1 */
     CONFIG_USER_NAME_MAX = 127 /* bytes */
 };

@@ -89,8 +89,7 @@ struct route_hosts {
 };
 /* present may be NULL. False with err: an upstream could not be made. */
 MUST_USE bool route_hosts(struct hub *h, const struct config_database *db,
-                          const struct upstream *present, struct route_hosts *out,
-                          struct err *err);
+                          const struct upstream *present, struct route_hosts *out, struct err *err);
 /* What clients of this class want of the hosts of this line. */
 struct target_want route_want(const struct config *cfg, const struct config_database *db,
                               uint8_t class_i);

@@ -6,7 +6,7 @@ import time
 
 import psycopg
 
-from harness import (PASSWORD, SCRATCH, Failed, Postgres, as_postgres, case, holds, in_thread, output_of,
+from harness import (PASSWORD, SCRATCH, Postgres, as_postgres, case, holds, in_thread, output_of,
                      refused, same, wait_until)
 
 
