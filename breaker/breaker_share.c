@@ -11,7 +11,7 @@
  * a class may read what both give: the rate at which what it is granted in a second (a fixed amount
  * over the number of instances) is what pressure takes away (in proportion to rate and price):
  *
- *     price = (P - 0.3) / 0.7, not below 0          rate * price -> 256 MiB/s / instances
+ *     price = (P - 0.3) / 0.7, not below 0     rate * price -> max(256 MiB/s / instances, 4 MiB/s)
  *
  * Whatever somebody had before, he comes to the same; nobody oscillates, as nothing is cut, except
  * in an emergency. Simulated: 4, 16 and 100 proxies that have learnt their norms for half an hour
@@ -32,6 +32,7 @@
 #define EMERGENCY_P 2.0
 #define LONG_WEIGHT 0.01 /* of a tick: ten seconds */
 #define WHOLE 256        /* trickles: beyond that a class is not limited */
+#define LEAST 4 /* trickles granted to each, however many: a database of so many is large */
 #define TICK_S 0.1
 
 static bool is_candidate(const struct breaker_class *c)
@@ -52,7 +53,7 @@ static void begin(struct breaker_class *c)
 
 static void settle(const struct breaker *b, struct limit *l, double p)
 {
-    double grant = 1.0 / b->opts.instances_n;
+    double grant = fmax(1.0 / b->opts.instances_n, (double)LEAST / WHOLE);
     double price = fmax(0, (p - PRICE_FROM) / (1 - PRICE_FROM));
     double pull = (grant - l->g * price) / (grant + l->g * price);
     double speed = b->p_long < CALM_P ? SPEED_CALM : SPEED;

@@ -8,7 +8,7 @@ enum {
     LUNCH_N = 30,
     LUNCH_US = 60 * US_PER_S,
     DDL_US = 50 * US_PER_MS,
-    FEW_PLACES = 60,
+    FEW_PLACES = 30,
 };
 #define COLD 0.35 /* share missed on top, right after a restart */
 
@@ -176,7 +176,7 @@ const char *act_name(void (*fn)(struct world *w))
         {act_sleep_500ms, "the proxy sleeps 500 ms"},
         {act_ddl, "an ALTER TABLE"},
         {act_idle_sessions, "30 sessions idle in transaction"},
-        {act_few_places, "60 places only"},
+        {act_few_places, "30 places only"},
     };
 
     for (uint32_t i = 0; i < COUNT_OF(names); i++)

@@ -179,8 +179,9 @@ int main(int argc, char **argv)
 {
     struct wanted w = {.seed = SEED, .seeds_n = SEEDS, .table = true, .rate = RATE};
 
-    for (; w.scenarios_n < scenarios_n; w.scenarios_n++)
-        w.scenarios[w.scenarios_n] = scenarios[w.scenarios_n];
+    for (uint32_t i = 0; i < scenarios_n; i++)
+        if (!scenarios[i]->on_demand)
+            w.scenarios[w.scenarios_n++] = scenarios[i];
     for (; w.policies_n < POLICIES_N; w.policies_n++)
         w.policies[w.policies_n] = policies[w.policies_n];
     for (int i = 1; i < argc; i++) {

@@ -177,6 +177,23 @@ static const struct scenario s15 = {
              {75, 47, 24, act_stall},
              {100, 170, 6, act_sleep_500ms}},
 };
+static const struct scenario day = {
+    .name = "day",
+    .title = "the soak for a whole day",
+    .kind = SCENARIO_BENIGN,
+    .on_demand = true,
+    .length_s = 86400,
+    .event_from_s = 60,
+    .event_to_s = 86390,
+    .rate = rate_day,
+    .mix = mix_soak,
+    .shape = shape_pile_ups,
+    .bulk = {DUMP(20, 86390)},
+    .acts = {{60, 60, 1430, act_disk_2x},
+             {68, 60, 1430, act_disk_well},
+             {75, 47, 1830, act_stall},
+             {100, 170, 500, act_sleep_500ms}},
+};
 static const struct scenario readers = {
     .name = "readers",
     .title = "some clients read their result slowly",
@@ -252,7 +269,7 @@ static const struct scenario lunch = {
 };
 static const struct scenario full = {
     .name = "full",
-    .title = "53300: 60 places where 100 were promised",
+    .title = "53300: 30 places where 100 were promised",
     .kind = SCENARIO_OPEN,
     .length_s = 300,
     .event_from_s = 100,
@@ -395,9 +412,10 @@ static const struct scenario many = {
 };
 
 const struct scenario *const scenarios[] = {
-    &s1,       &s2,    &s10,  &s11, &s12,  &s13,      &s17,     &mixed, &hammer, &dumps, &s3,
-    &s4,       &s5,    &s7,   &s8,  &s14,  &s15,      &readers, &s6,    &s7b,    &s16,   &freeze,
-    &timeouts, &lunch, &full, &s9,  &cold, &disguise, &writer,  &ddl,   &apart,  &crowd, &many,
+    &s1,    &s2,       &s10,    &s11, &s12,    &s13,      &s17,   &mixed, &hammer,
+    &dumps, &s3,       &s4,     &s5,  &s7,     &s8,       &s14,   &s15,   &readers,
+    &day,   &s6,       &s7b,    &s16, &freeze, &timeouts, &lunch, &full,  &s9,
+    &cold,  &disguise, &writer, &ddl, &apart,  &crowd,    &many,
 };
 const uint32_t scenarios_n = COUNT_OF(scenarios);
 

@@ -35,6 +35,7 @@ struct scenario {
     uint32_t databases_n;
     uint32_t places_n;  /* of each database; 0: 100 for each size */
     double size;        /* of each database and its users; 0: 1 */
+    bool on_demand;     /* only where it is asked for: it takes long */
     bool sudden;        /* the event begins at once, and not before */
     uint32_t jobs_n;    /* must have ended well at the end */
     bool slow_sample;   /* so few users that everything takes longer to see */
