@@ -4,6 +4,7 @@
  *   sim --list                 what there is
  *   sim --check                two seeds of the main scenarios under pgweir: exit status
  *   sim --fleet N [--rate R]   N proxies before one database, R users' requests a second each
+ *   sim --knee NAME            the best fixed byte rate for a scenario, beside the breaker's
  *   sim --search N [--seed S]  N random scenarios, the worst five of them
  *   sim --bytes HEX [--seed S] one of those again, told
  *
@@ -16,6 +17,7 @@
 
 #include "bench/sim/fleet.h"
 #include "bench/sim/goals.h"
+#include "bench/sim/knee.h"
 #include "bench/sim/policy.h"
 #include "bench/sim/report.h"
 #include "bench/sim/search.h"
@@ -31,6 +33,7 @@ struct wanted {
     bool trace, table;
     uint32_t fleet_n, search_n;
     const char *hex;
+    const struct scenario *knee;
     double rate;
 };
 
@@ -43,7 +46,7 @@ _Noreturn static void usage(void)
 {
     fprintf(stderr, "usage: sim [--scenario NAME,...] [--policy NAME,...] [--seed N] [--seeds K]\n"
                     "           [--trace] | --list | --check | --fleet N [--rate R]\n"
-                    "           | --search N [--seed S] | --bytes HEX [--seed S]\n");
+                    "           | --knee NAME | --search N [--seed S] | --bytes HEX [--seed S]\n");
     exit(2);
 }
 
@@ -166,6 +169,8 @@ static int what_is_wanted(const struct wanted *w)
                                               .policy = w->policies[0],
                                               .users_per_proxy = w->rate,
                                               .trace = w->trace}) > 0;
+    if (w->knee != NULL)
+        return knee_run(w->knee, w->seed) > 0;
     if (w->search_n > 0)
         return search_run(&(struct search_opts){.tries_n = w->search_n, .seed = w->seed}) > 0;
     if (w->hex == NULL)
@@ -205,6 +210,10 @@ int main(int argc, char **argv)
             w.fleet_n = (uint32_t)number(value);
         } else if (strcmp(argv[i - 1], "--search") == 0) {
             w.search_n = (uint32_t)number(value);
+        } else if (strcmp(argv[i - 1], "--knee") == 0) {
+            w.knee = scenario_find(value);
+            if (w.knee == NULL)
+                usage();
         } else if (strcmp(argv[i - 1], "--bytes") == 0) {
             w.hex = value;
         } else if (strcmp(argv[i - 1], "--rate") == 0) {

@@ -391,6 +391,8 @@ static void check_promises(struct proxy *p)
     }
     struct upstream_stats u;
     show_upstream(w->upstream, &u);
+    if (u.pressure.p >= 1 && world_s(p->world) >= p->world->opts.scenario->event_from_s)
+        w->stats.over_s += 1; /* one look a second will do */
     if (u.budget_now_n > 0 && u.budget_now_n >= w->budget_n &&
         sheddable_n > u.budget_now_n - (reserved_n < u.budget_now_n ? reserved_n : 0))
         world_broken(p->world, "bulk sits in places kept for users");
@@ -492,6 +494,18 @@ static struct pool_registry *new_registry(const struct world *w, const struct cl
     return r;
 }
 
+/* What an operator could have set by hand, had he known it. */
+static void fix_rate(struct class_table *classes, uint64_t byte_rate)
+{
+    for (uint32_t i = 0; i < classes->class_n && byte_rate > 0; i++) {
+        struct class_opts *c = &classes->at[i];
+        if (c->priority == 0)
+            continue;
+        c->byte_rate = byte_rate;
+        c->breaker = CLASS_BREAKER_OBSERVE; /* pressure as the preset has it */
+    }
+}
+
 static void open_weir(struct proxy *p)
 {
     struct world *world = p->world;
@@ -509,6 +523,7 @@ static void open_weir(struct proxy *p)
     w->class_i[SIM_BACKUP] = classes.backup_i;
     for (uint32_t i = 0; i < classes.class_n && p->policy->strict; i++)
         classes.at[i].protect = CLASS_PROTECT_STRICT;
+    fix_rate(&classes, world->opts.byte_rate);
     bool shares = world->databases_n > 1 && p->proxy_i > 0;
     w->registry = shares ? ((struct weir *)world->proxies[0].own)->registry
                          : new_registry(world, &classes, p->proxy_i);

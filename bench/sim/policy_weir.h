@@ -12,6 +12,7 @@ struct weir_stats {
     enum breaker_state state;
     double g[SIM_CLASSES];
     uint64_t refused_n[SIM_CLASSES];
+    double over_s;   /* with pressure of 1 or more, since the event began */
     double closed_s; /* last return to CLOSED */
     uint32_t tests_kept_n, cuts_kept_n;
     double tests_s[WEIR_TESTS], cuts_s[WEIR_CUTS]; /* when they were */

@@ -138,6 +138,7 @@ static void add_stats(const struct world *w, const struct proxy *p, struct resul
     out->exonerated_n += stats.exonerated_n;
     out->cuts_n += stats.cuts_n;
     out->inversions_n += stats.inversions_n;
+    out->over_s = fmax(out->over_s, stats.over_s);
     for (uint32_t i = 0; i < stats.tests_kept_n; i++) {
         double at_s = stats.tests_s[i] - s->event_from_s;
         if (at_s >= 0 && (out->first_action_s < 0 || at_s < out->first_action_s))

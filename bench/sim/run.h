@@ -12,6 +12,7 @@ struct result {
     uint64_t tests_n, confirmed_n, exonerated_n, cuts_n, cancels_n, inversions_n;
     double first_action_s;  /* after the event began; below 0: none */
     double cuts_per_minute; /* in steady state: from 60 s into the event to its end */
+    double over_s;          /* seconds with pressure of 1 or more, worst proxy */
     double closed_s;        /* after the event ended; below 0: was not closed at the end */
     double rate_late;       /* bulk and backup, bytes a second, from 60 s into the event */
     double stream_gap_s;

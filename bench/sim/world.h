@@ -93,6 +93,7 @@ struct world_opts {
     const struct policy *policy;
     uint64_t seed;
     bool trace;
+    uint64_t byte_rate; /* pgweir: a fixed rate of all bulk, and no breaker; 0: breakers */
 };
 
 struct users;
