@@ -14,9 +14,9 @@
  *     price = (P - 0.3) / 0.7, not below 0     rate * price -> max(256 MiB/s / instances, 4 MiB/s)
  *
  * Whatever somebody had before, he comes to the same; nobody oscillates, as nothing is cut, except
- * in an emergency. Simulated: proxies that have learnt their norms for twenty minutes stay within 12 %
- * (a hundred of them) and 19 % (a thousand) of the mean; the errors of their norms are what remains.
- * A price that rises more steeply gives bulk more, and multiplies those errors.
+ * in an emergency. Simulated: proxies that have learnt their norms for twenty minutes stay within
+ * 12 % of the mean where there are a hundred, 19 % where a thousand; what remains are the errors of
+ * their norms. A price that rises more steeply gives bulk more, and multiplies those errors.
  *
  * Who never saw P >= 1 joins as well, once pressure has been high for long: the others pay for it.
  */

@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "bench/sim/acts.h"
@@ -212,11 +213,13 @@ bool search_again(const char *hex, uint64_t seed, uint32_t *broken_n)
 {
     static struct found f;
 
+    if (strlen(hex) != 2 * (size_t)SEARCH_BYTES)
+        return false;
     for (uint32_t i = 0; i < SEARCH_BYTES; i++) {
-        unsigned byte;
-        if (sscanf(hex + 2 * i, "%2x", &byte) != 1)
+        char two[3] = {hex[2 * i], hex[2 * i + 1], '\0'}, *end;
+        f.bytes[i] = (uint8_t)strtoul(two, &end, 16);
+        if (*end != '\0')
             return false;
-        f.bytes[i] = (uint8_t)byte;
     }
     try_one(&f, seed, true);
     print_found(&f);
