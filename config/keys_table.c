@@ -242,7 +242,8 @@ static const struct key pool_keys[] = {
         "ask it."),
     ROW("instances", KEY_INT, KEY_OURS, 1, 1000, "1", NULL, FIELD(config_globals, instances, int),
         "Processes like this one before the same servers: each takes its part of the connections "
-        "that the probe finds a server has room for."),
+        "that the probe finds a server has room for; and of what sheddable classes may read under "
+        "pressure: with more than one they share it at once, and none is tried first."),
     ROW("max_address_connections", KEY_INT, KEY_OURS, 0, POOL_MAX, "0", NULL,
         FIELD(config_globals, max_address_connections, int),
         "Servers that the clients of one address may hold at once; 0: no limit."),
