@@ -143,7 +143,8 @@ class Dump(Actor):
             return 0
 
     def note(self):
-        self.seen.append((self.stage.now_s(), self.bytes_before + self._bytes_now()))
+        if not self.over.is_set():
+            self.seen.append((self.stage.now_s(), self.bytes_before + self._bytes_now()))
 
     def end(self):
         self.note()

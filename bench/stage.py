@@ -293,7 +293,7 @@ def act_and_watch(stage):
             waiting.remove(actor)
             acting.append(actor)
             actor.begin(stage)
-        for actor in acting:
+        for actor in [a for a in stage.actors if a not in waiting]:
             actor.note()
         breakers.look()
     for actor in acting:
