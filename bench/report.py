@@ -78,8 +78,9 @@ def draw(scenario, results, out):
     def users(what):
         return what if scenario.users is not None else ""
 
+    height = 1100 if scenario.users is not None else 420
     script = f"""
-set terminal pngcairo noenhanced size 1200,{1100 if scenario.users is not None else 420} font 'sans,11'
+set terminal pngcairo noenhanced size 1200,{height} font 'sans,11'
 set output '{out / f'{scenario.name}.png'}'
 set datafile separator ','
 set multiplot layout {3 if scenario.users is not None else 1},1 title "{scenario.title}"
