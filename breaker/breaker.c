@@ -304,6 +304,24 @@ static void give_back_held(struct breaker *b, double share, bool fresh)
     }
 }
 
+static bool was_tried_in_vain(const struct breaker *b, uint32_t class_i)
+{
+    const struct breaker_class *c = &b->classes[class_i];
+    return b->opts.absolve_tried && class_i < b->suspect_i && c->opts.paced &&
+           limit_at_floor(&c->limit);
+}
+
+/* The suspect is the cause: those that were held before it were not. */
+static void absolve_tried(struct breaker *b)
+{
+    for (uint32_t i = 0; i < b->suspect_i; i++) {
+        if (!was_tried_in_vain(b, i))
+            continue;
+        limit_absolve(&b->classes[i].limit);
+        b->classes[i].verdict = BREAKER_IS_EXONERATED;
+    }
+}
+
 /* Pressure fell: the suspect is guilty, or lucky; probation will tell. */
 static void test_passed(const struct tick *t)
 {
@@ -311,6 +329,7 @@ static void test_passed(const struct tick *t)
     struct breaker_class *c = &b->classes[b->suspect_i];
     if (b->test_cancelled_n > 0 || b->test_drained) {
         /* The verdict cost what no release can take back: half at once would only re-admit it. */
+        absolve_tried(b);
         give_back_held(b, TO_FLOOR, true);
         estimator_resume(t->e);
         b->exonerated_in_row_n = 0;
@@ -466,6 +485,7 @@ static void tick_probation(const struct tick *t)
         b->exonerated_in_row_n = 0;
         b->confirmed_n++;
         judge_suspect(b, BREAKER_IS_CULPRIT);
+        absolve_tried(b);
         estimator_intervene(t->e, b->now_us, EFFECT_US);
         move(b, BREAKER_THROTTLED, (int)b->suspect_i,
              "%s is the cause: back at half, P=%.2f; now %.1f %%", c->opts.name, t->p,

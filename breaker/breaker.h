@@ -81,8 +81,17 @@ struct breaker_opts {
     double p_severe;      /* cut every class at once */
     double minor_share;   /* of all sheddable bytes: what moves less is not cut alone; the model has
                            * it not. 0: no */
-    double p_cancel;      /* least pressure that justifies a cancel */
-    double improve;       /* pressure fell to P^improve: it helped */
+    /* The level that hurt, hurt under the load of then. Of a class whose load has been below this
+     * share of it for forget_us the level is forgotten: after a storm of 24 readers the one that is
+     * left would creep for ten minutes. The model has it not. 0: no */
+    double forget_share;
+    uint64_t forget_us;
+    /* A class that was held before the culprit was, and to no effect, gets back what an exonerated
+     * one gets, not the floor; had it a part in it, it is the next to be cut. The model leaves it
+     * at the floor until the culprit is back. */
+    bool absolve_tried;
+    double p_cancel; /* least pressure that justifies a cancel */
+    double improve;  /* pressure fell to P^improve: it helped */
     uint32_t trip_ticks_n, retrip_ticks_n;
     uint32_t verdict_n; /* samples a verdict needs */
     uint64_t test_us_min, test_us, test_us_max, test_slow_us;
@@ -163,8 +172,11 @@ struct breaker_class {
     /* ... and what only enforcing would do: leases that would have waited, and those that would
      * have been refused, because the limit had been full for longer than their deadline */
     uint64_t would_wait_n, would_refuse_n;
-    uint64_t full_since_us; /* observed: more runs than would be let in, since; 0: not so */
-    uint64_t rested_us;     /* easing in: last tick with work, or last halving; 0: not begun */
+    uint64_t full_since_us;  /* observed: more runs than would be let in, since; 0: not so */
+    uint64_t rested_us;      /* easing in: last tick with work, or last halving; 0: not begun */
+    double hurt_level;       /* limit.g_bad when last looked at ... */
+    uint32_t hurt_load_n;    /* ... and what ran and waited when it came to that */
+    uint64_t light_since_us; /* much less than that since; 0: it is not */
 };
 
 /* One line of the log with all that led to it; from == to is a cut. */

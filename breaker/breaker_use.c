@@ -36,6 +36,29 @@ static void note_observed(const struct breaker *b, struct breaker_class *c, uint
         c->would_wait_n += granted_n;
 }
 
+static uint32_t load_of(const struct breaker_class *c)
+{
+    return c->use.active_n + c->use.queued_n;
+}
+
+/* The level that hurt belongs to the load that hurt. */
+static void note_load(const struct breaker *b, struct breaker_class *c)
+{
+    if (c->limit.g_bad != c->hurt_level) {
+        c->hurt_level = c->limit.g_bad;
+        c->hurt_load_n = load_of(c);
+        c->light_since_us = 0;
+    }
+    if (c->limit.g_bad == 0 || load_of(c) >= b->opts.forget_share * c->hurt_load_n) {
+        c->light_since_us = 0;
+        return;
+    }
+    if (c->light_since_us == 0)
+        c->light_since_us = b->now_us;
+    if (b->now_us - c->light_since_us >= b->opts.forget_us)
+        limit_forget_bad(&c->limit);
+}
+
 void breaker_note_use(struct breaker *b, const struct breaker_use *use)
 {
     for (uint32_t i = 0; i < b->classes_n; i++) {
@@ -43,6 +66,7 @@ void breaker_note_use(struct breaker *b, const struct breaker_use *use)
         uint64_t granted_n = use[i].granted_n - c->use.granted_n;
         c->use = use[i];
         note_observed(b, c, granted_n);
+        note_load(b, c);
         c->would.cancel_n = 0;
         if (c->rested_us > 0 && (breaker_has_work(c) || c->use.queued_n > 0))
             c->rested_us = b->now_us;

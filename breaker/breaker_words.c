@@ -28,6 +28,9 @@ void breaker_opts_defaults(struct breaker_opts *opts)
         .p_low = 0.7,
         .p_severe = 3.0,
         .minor_share = 0.2,
+        .forget_share = 0.5,
+        .forget_us = 3ull * US_PER_S,
+        .absolve_tried = true,
         .p_cancel = 1.5,
         .improve = 0.6,
         .trip_ticks_n = 10,
@@ -61,6 +64,8 @@ bool breaker_opts_check(const struct breaker_opts *o, struct err *err)
         return false;
     if (!(o->minor_share >= 0 && o->minor_share < 1))
         return err_set(err, "22023", "minor_share must be at least 0 and below 1");
+    if (!(o->forget_share >= 0 && o->forget_share < 1))
+        return err_set(err, "22023", "forget_share must be at least 0 and below 1");
     if (!(o->p_low > 0 && o->p_low < o->p_high && o->p_high <= o->p_severe))
         return err_set(err, "22023", "pressures must rise: 0 < p_low < p_high <= p_severe");
     if (!(o->p_ease > 0 && o->p_ease <= o->p_low))

@@ -381,6 +381,54 @@ static void test_a_minor_class_is_not_cut_alone(void **state)
     assert_true(g(BACKUP) < backup && g(BULK) == bulk);
 }
 
+/* The level that hurt is remembered for the load that hurt: twenty-four readers, not the last. */
+static void test_a_level_is_forgotten_with_its_load(void **state)
+{
+    (void)state;
+    fresh(true, false);
+    works(BULK, 24, 0);
+    into_throttled();
+    works(BULK, 24, 0);
+    steps(0.9, 40);
+    assert_true(breaker.classes[BULK].limit.g_bad > 0);
+    works(BULK, 13, 0);
+    steps(0.9, 40);
+    assert_true(breaker.classes[BULK].limit.g_bad > 0);
+    works(BULK, 1, 0);
+    steps(0.9, 20);
+    works(BULK, 20, 0); /* it was a pause */
+    steps(0.9, 20);
+    works(BULK, 1, 0);
+    steps(0.9, 29);
+    assert_true(breaker.classes[BULK].limit.g_bad > 0);
+    steps(0.9, 2);
+    assert_true(breaker.classes[BULK].limit.g_bad == 0);
+    steps(0.2, 80);
+    assert_true(g(BULK) == 1);
+}
+
+/* Held first and to no effect, while the next was the cause: it has no part in the sentence. */
+static void test_who_was_tried_in_vain_is_absolved(void **state)
+{
+    (void)state;
+    fresh(true, false);
+    works(BACKUP, 4, 0);
+    works(BULK, 24, 0);
+    while (breaker.suspect_i != BULK || breaker.state != BREAKER_TEST)
+        step(4);
+    while (breaker.state != BREAKER_PROBATION)
+        step(0.2);
+    assert_true(g(BACKUP) == breaker.opts.limit.floor);
+    while (breaker.state == BREAKER_PROBATION)
+        step(1.5);
+    assert_int_equal(breaker.state, BREAKER_THROTTLED);
+    assert_true(g(BACKUP) == 0.5 && g(BULK) < 0.5);
+    assert_int_equal(breaker.classes[BACKUP].verdict, BREAKER_IS_EXONERATED);
+    assert_int_equal(breaker.classes[BULK].verdict, BREAKER_IS_CULPRIT);
+    steps(1.5, 20); /* and if it had one, it is the next to be cut */
+    assert_true(g(BACKUP) < 0.5);
+}
+
 /* 9: noise around P = 0.95 cut again and again. */
 static void test_defect_9_noise_near_one_does_not_cut(void **state)
 {
@@ -616,6 +664,7 @@ static void test_options_that_make_no_sense(void **state)
     REFUSED(p_low, 1);
     REFUSED(p_severe, 0.5);
     REFUSED(minor_share, 1);
+    REFUSED(forget_share, 1);
     REFUSED(improve, 1);
     REFUSED(trip_ticks_n, 0);
     REFUSED(test_us_min, 9 * US_PER_S);
@@ -644,6 +693,8 @@ int main(void)
         cmocka_unit_test(test_defect_5_no_optimism_after_cancels),
         cmocka_unit_test(test_defect_7_help_is_measured_in_octaves),
         cmocka_unit_test(test_a_minor_class_is_not_cut_alone),
+        cmocka_unit_test(test_a_level_is_forgotten_with_its_load),
+        cmocka_unit_test(test_who_was_tried_in_vain_is_absolved),
         cmocka_unit_test(test_defect_8_severe_pressure_cuts_all_at_once),
         cmocka_unit_test(test_defect_9_noise_near_one_does_not_cut),
         cmocka_unit_test(test_off_is_off),

@@ -11,9 +11,10 @@ is printed, the model is set to what the log says, and the replay goes on; the e
 Without such lines the moves alone are looked at: each says what led to it, and must not contradict
 the thresholds of the model.
 
-The model has no jitter, no floors that grow, no early re-test and no modes, and cuts a class that
-moves next to nothing alone: the log says what these were, and the model is told. It knows nothing of
-a fleet (instances > 1), whose logs do not replay. Classes that are neither paced nor off follow rules the model does not
+The model has no jitter, no floors that grow, no early re-test and no modes, cuts a class that moves
+next to nothing alone, remembers a level whatever becomes of the load, and leaves at the floor what
+was held before the culprit and to no effect: the log says what these were, and the model is told. It
+knows nothing of a fleet (instances > 1), whose logs do not replay. Classes that are neither paced nor off follow rules the model does not
 have (they are let in little by little): a log with such a class is refused, status 2.
 
 The model is looked for as in compare.py.
@@ -29,6 +30,7 @@ STATES = "closed test probation throttled open exonerated".split()
 TOLERANCE = 1e-6  # the log has nine digits
 PERIOD_MAX = 600.0
 MINOR_SHARE = 0.2  # breaker_opts.minor_share
+FORGET_SHARE, FORGET_US = 0.5, 3000000  # forget_share, forget_us
 GAP_US = 1000000
 TICK = re.compile(r"breaker_tick upstream=(\S+) (.*)")
 MOVE = re.compile(r'breaker upstream=(\S+) at_us=(\d+) from=(\w+) to=(\w+) class=(\S+) '
@@ -93,6 +95,24 @@ class Class:
         self.rate, self.cancel = float(rate), int(cancel)
 
 
+class Load:
+    """How much wanted to run when a level hurt: with much less of it, the level is forgotten."""
+
+    def __init__(self):
+        self.level, self.hurt, self.light_since = None, 0, None
+
+    def note(self, shed, load, at_us):
+        if shed.gbad != self.level:
+            self.level, self.hurt, self.light_since = shed.gbad, load, None
+        if shed.gbad is None or load >= FORGET_SHARE * self.hurt:
+            self.light_since = None
+            return
+        if self.light_since is None:
+            self.light_since = at_us
+        if at_us - self.light_since >= FORGET_US:
+            shed.gbad, shed.k = None, 0
+
+
 class Player:
     """The model of one upstream's breaker, led through its log."""
 
@@ -104,6 +124,7 @@ class Player:
                  for c in first.classes]
         hooks = dict(use=self.use, queued=lambda n: self.found(n).queued > 0, cancel=self.cancel)
         self.moves, self.ticks_n, self.wrong_n = [], 0, 0
+        self.loads = [Load() for _ in sheds]
         self.breaker = core.Breaker(self.cfg, sheds, hooks, self.moved)
 
     def found(self, name):
@@ -111,10 +132,18 @@ class Player:
 
     def moved(self, now, before, after, why):
         self.moves.append((self.now.at_us, before.lower(), after.lower()))
+        if after == "THROTTLED" and ("confirmed P=" in why or "by cancel" in why):
+            self.absolve()
         if why.startswith("cut "):
             # Whether the next class is cut too: the model asks for this right after its word.
             minor = self.is_minor(why.split()[1])
             self.cfg["severe"] = 0 if minor else self.core.DEF["severe"]
+
+    def absolve(self):
+        """What was held before the culprit, and to no effect."""
+        for shed, c in list(zip(self.breaker.cl, self.now.classes))[:self.breaker.k]:
+            if c.paced and shed.g in (self.cfg["floor"], max(self.cfg["floor"], 0.02 * shed.trip_g)):
+                shed.g, shed.gbad, shed.k = max(self.cfg["floor"], 0.5 * shed.trip_g), None, 0
 
     def is_minor(self, name):
         """The classes up to this one move next to nothing of what all of them move."""
@@ -139,6 +168,8 @@ class Player:
         b, before = self.breaker, self.last
         for shed, c in zip(b.cl, tick.classes):
             shed.lref, shed.trickle, shed.cancel_ok = c.cap, c.trickle, c.cancelled
+        for shed, c, load in zip(b.cl, tick.classes, self.loads):
+            load.note(shed, c.active + c.queued, tick.at_us)
         if before is None or tick.at_us - before.at_us > GAP_US:
             # Nothing is logged while all is well; what is smoothed began with something.
             b.hi, b.Ps = 0, (tick.p_smooth - 0.1 * tick.p) / 0.9
