@@ -153,41 +153,75 @@ static bool join(struct server *s, struct pace *pace)
 /* ---- tokens -------------------------------------------------------------------------------------
  */
 
-static bool granted(struct server *s, uint64_t now_us)
+/* What one stream may read before the next has its turn: what the class may in one beat, within
+ * bounds. A few that read much keep few backends of PostgreSQL running at a time; if all of them
+ * got a piece at once, they would all run at once, and users would wait for so many processes'
+ * turns on the processor. */
+static uint32_t turn_bytes(const struct pace *pace)
+{
+    uint64_t rate = atomic_load_explicit(&pace->rate_bytes_per_s, memory_order_relaxed);
+    if (rate >= (uint64_t)PACER_TURN_BYTES_MAX * US_PER_S / PACE_FILL_US)
+        return PACER_TURN_BYTES_MAX;
+    uint32_t beat_bytes = (uint32_t)(rate * PACE_FILL_US / US_PER_S);
+    return beat_bytes > PACE_PIECE_BYTES ? beat_bytes : PACE_PIECE_BYTES;
+}
+
+/* A turn for it, if there are tokens, or if it has had none for very long. */
+static bool grant(struct server *s, uint64_t now_us)
 {
     struct server_pacing *p = &s->pacing;
-    if (p->granted_bytes)
-        return true;
-    if (!pace_take(p->pace, PACE_PIECE_BYTES, now_us)) {
+    uint32_t bytes = turn_bytes(p->pace);
+    if (!pace_take(p->pace, bytes, now_us)) {
         if (us_since(p->read_us, now_us) < PACE_TRICKLE_US)
             return false;
-        pace_trickle(p->pace, PACE_PIECE_BYTES);
+        bytes = PACE_PIECE_BYTES;
+        pace_trickle(p->pace, bytes);
     }
-    p->granted_bytes = PACE_PIECE_BYTES;
+    p->granted_bytes += bytes;
     p->read_us = now_us;
     return true;
 }
 
-/* The held ones: the one that has waited longest is first in the list. */
-static void tick(evutil_socket_t fd, short what, void *arg)
+/* Those that are not paced any more leave; the others know their bucket. */
+static void tell_apart(struct hub *h, uint64_t now_us)
 {
-    struct hub *h = arg;
     struct server *s, *next;
-    uint64_t now_us = hub_now(h);
-    (void)fd, (void)what;
     DL_FOREACH_SAFE2(h->paced, s, next, pacing.next)
     {
         struct pace *pace = pool_pace(&s->lease);
-        if (is_exempt(s, now_us) || !pace_limited(pace)) {
+        if (is_exempt(s, now_us) || !pace_limited(pace) || !join(s, pace))
             pacer_leave(s);
+    }
+}
+
+/* One turn for each that is held, or has had one in this beat and could use another. False: there
+ * was none to be had. */
+static bool deal(struct hub *h, uint64_t now_us)
+{
+    struct server *s, *next, *last = h->paced ? h->paced->pacing.prev : NULL;
+    bool any = false;
+    for (s = h->paced; s; s = next) {
+        struct server_pacing *p = &s->pacing;
+        next = s == last ? NULL : p->next;
+        if ((!(s->holds & SERVER_HOLD_PACE) && p->read_us != now_us) || !grant(s, now_us))
             continue;
-        }
-        if (!(s->holds & SERVER_HOLD_PACE) || !join(s, pace) || !granted(s, now_us))
-            continue;
+        any = true;
         DL_DELETE2(h->paced, s, pacing.prev, pacing.next);
         DL_APPEND2(h->paced, s, pacing.prev, pacing.next);
         unhold(s);
     }
+    return any;
+}
+
+/* The one that has waited longest is first in the list. */
+static void tick(evutil_socket_t fd, short what, void *arg)
+{
+    struct hub *h = arg;
+    uint64_t now_us = hub_now(h);
+    (void)fd, (void)what;
+    tell_apart(h, now_us);
+    for (uint32_t n = 0; n < PACER_TURNS_MAX && deal(h, now_us);)
+        n++;
 }
 
 size_t pacer_ask(struct server *s, size_t room)
@@ -200,8 +234,8 @@ size_t pacer_ask(struct server *s, size_t room)
     }
     if (!join(s, pace))
         return room;
-    if (!granted(s, now_us)) {
-        hold(s);
+    if (!s->pacing.granted_bytes) {
+        hold(s); /* until its turn comes */
         return 0;
     }
     return room < s->pacing.granted_bytes ? room : s->pacing.granted_bytes;
