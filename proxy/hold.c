@@ -26,6 +26,8 @@ static bool is_held_back(const struct client *c)
 {
     const struct class_table *classes = c->hub->config->classes;
     bool is_protected = classes->at[c->waiter.class_i].priority == 0;
+    if (c->hostless) /* it has waited; and that its pool is up is no news to it */
+        return false;
     if (is_protected && c->logged_in && !c->waiter.over_budget)
         return false;
     switch (c->waiter.refusal) {

@@ -5,9 +5,9 @@
  * a queue and no event. If its database is back before its time is up, it asks again instead: it
  * never hears of the refusal, and recovery does not wait for ten seconds of politeness.
  *
- * Not held: whoever has waited already (a deadline), whoever is told for good (a shutdown, a job
- * that cannot be), clients of protected classes within their budget, errors of the client's own at
- * login, and more than RETRY_HELD_MAX in the process. */
+ * Not held: whoever has waited already (a deadline, no host that would do), whoever is told for
+ * good (a shutdown, a job that cannot be), clients of protected classes within their budget, errors
+ * of the client's own at login, and more than RETRY_HELD_MAX in the process. */
 #ifndef PROXY_HOLD_H
 #define PROXY_HOLD_H
 

@@ -25,7 +25,7 @@ const char *steer_reason_name(enum steer_reason reason)
 
 void steer_changed(struct proxy *p)
 {
-    atomic_fetch_add_explicit(&p->standing_n, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&p->standing_n, 1, memory_order_release);
 }
 
 /* ---- where it belongs --------------------------------------------------------------------------

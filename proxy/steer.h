@@ -22,10 +22,10 @@
 #include "proxy/client.h"
 #include "proxy/route.h"
 
-/* The present count of changes. */
+/* The present count of changes. Whoever has read it sees what the changes were. */
 static inline uint32_t steer_standing(const struct proxy *p)
 {
-    return atomic_load_explicit(&p->standing_n, memory_order_relaxed);
+    return atomic_load_explicit(&p->standing_n, memory_order_acquire);
 }
 /* What a client was placed by is what holds still. */
 static inline bool steer_is_placed(const struct client *c)

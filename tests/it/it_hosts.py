@@ -6,8 +6,8 @@ import time
 
 import psycopg
 
-from harness import (PASSWORD, SCRATCH, Postgres, as_postgres, case, holds, in_thread, output_of,
-                     refused, same, wait_until)
+from harness import (PASSWORD, SCRATCH, Postgres, as_postgres, case, free_port, holds,
+                     in_thread, output_of, refused, same, wait_until)
 
 
 class Cluster:
@@ -177,6 +177,22 @@ def a_backup_goes_to_a_replica_or_waits(t, finder):
     standby.start()
     # after an outage a server is not given to bulk at once
     wait_until("the replica is back, and serves", lambda: serves_from(dump) == standby.port, 40)
+
+
+@case(beyond="it has no classes", seconds=60, each=FINDERS)
+def a_healthy_host_that_will_not_do_is_no_reason_to_wait_on(t, finder):
+    c = Cluster(t, 0)
+    nobody = free_port()
+    weir = t.weir(databases={"db": c.line(target_session_attrs="standby"),
+                             "two": f"host=127.0.0.1,127.0.0.1 port={c.primary.port},{nobody} "
+                                    "dbname=postgres target_session_attrs=read-write"},
+                  text=REPLICA + "queue_deadline = 2s\n", userlist={"dump": ""},
+                  query_wait_timeout=2, **finder)
+    refused(lambda: weir.connect(dbname="db", user="app"), "57P03", "no host of database")
+    client = weir.connect(dbname="two", user="dump")
+    same(port_of(client), c.primary.port, "the host of a user")
+    client.execute("SET application_name = 'pg_dump'")  # from now on it wants a replica
+    refused(lambda: client.execute("SELECT 1"), "57P03", "no host of database")
 
 
 @case(beyond="it has no classes", seconds=120)
