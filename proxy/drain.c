@@ -42,7 +42,7 @@ static void read_on(struct server *s)
 static void ask(struct server *s, const char *sql)
 {
     if (server_ask(s, sql) == NET_ERROR)
-        give_up(s, "server conn crashed?");
+        session_server_lost(s, NULL);
 }
 
 /* What has to be run before another client may have it; NULL: nothing. */
@@ -254,7 +254,7 @@ void drain_abandon(struct server *s)
         s->sql_flags & SQL_WRITE && atomic_load_explicit(&s->lease.tx_writes, memory_order_relaxed);
     bool finishes = writes || classes->at[s->lease.class_i].orphan == CLASS_ORPHAN_FINISH;
     if (!finish_batch(s)) {
-        give_up(s, "server conn crashed?");
+        session_server_lost(s, NULL);
         return;
     }
     s->drain_until_us = busy && finishes ? 0 : hub_now(s->hub) + DRAIN_US_MAX;
@@ -270,7 +270,7 @@ void drain_copy_in(struct server *s)
     must(s->state == SERVER_DRAINING && s->copy_in);
     s->drain_until_us = hub_now(s->hub) + DRAIN_US_MAX;
     if (!finish_batch(s))
-        give_up(s, "server conn crashed?");
+        session_server_lost(s, NULL);
 }
 
 bool drain_late(const struct server *s, uint64_t now_us)

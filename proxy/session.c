@@ -655,7 +655,7 @@ void session_server_lost(struct server *s, const struct err *why)
     } else if (c) {
         client_survives(c, s, &said);
     }
-    s->lease.died = true;
+    s->lease.died = s->fatal || !why; /* else it was us who closed it: no sign of its health */
     server_shut(s);
     cancel_forget(h, s);
     grant_closed(s, h, leased_here);

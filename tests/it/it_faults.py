@@ -189,6 +189,26 @@ def a_storm_of_impatient_clients_does_not_outlast_its_cause(t):
     holds(after > 0.8 * before, f"{after:.0f}/s after, {before:.0f}/s before")
 
 
+@case(beyond="it has no breakers")
+def clients_that_leave_in_mid_message_are_no_outage(t):
+    """We close those servers ourselves: that says nothing of the database's health."""
+    weir = t.weir(default_pool_size=4)
+    keeper = weir.connect()
+    keeper.execute("SELECT 1")
+    cut = [weir.raw() for _ in range(3)]
+    for client in cut:
+        client.query("BEGIN")
+        whole = raw.query(f"SELECT '{'x' * 200_000}'")
+        client.send(whole[:150_000])  # more than is kept: its beginning is with the server
+    wait_until("all have servers", lambda: weir.console("SHOW UPSTREAMS")[0]["leased"] == 3)
+    for client in cut:
+        client.sock.close()
+    wait_until("all are closed", lambda: weir.console("SHOW UPSTREAMS")[0]["leased"] == 0)
+    (upstream,) = weir.console("SHOW UPSTREAMS")
+    same((upstream["died"], upstream["error_breaker"]), (0, "closed"), "died, breaker")
+    same(keeper.execute("SELECT 2").fetchone()[0], 2, "answer")
+
+
 @case(beyond="it drops the client")
 def a_half_closed_client_gets_its_answer(t):
     weir = t.weir()
