@@ -100,6 +100,8 @@ static struct client *next_in(struct hub *h, uint64_t now_us)
 {
     uint32_t kept_mask = 0;
     struct client *c;
+    if (!has_room(h, CLASSES_MAX))
+        return NULL; /* for nobody: thousands may wait, and need not be looked at */
     DL_FOREACH2(h->door.waiting, c, door_next)
     {
         uint32_t bit = BIT(c->login->door_class_i);
