@@ -166,15 +166,20 @@ bool target_publish(struct upstream *u, const struct class_table *classes, uint6
                 u->error_breaker.state == ERROR_BREAKER_HALF_OPEN;
     uint64_t since_us = u->error_breaker.down_since_us;
     lock_drop(&u->lock);
-    uint64_t word = atomic_load_explicit(&u->standing, memory_order_relaxed);
-    struct target_host before = unpack(word), host = now_of(&before, &facts, classes);
     bool reached = facts.role != UPSTREAM_GONE && facts.told_us > since_us &&
                    us_since(facts.told_us, now_us) < REACHED_US;
-    host.down = open && !reached;
-    uint64_t next = pack(&host);
-    /* Two loops may publish at once: whoever read the older facts is corrected by the next tick. */
-    return next != word &&
-           atomic_exchange_explicit(&u->standing, next, memory_order_relaxed) != next;
+    uint64_t next, word = atomic_load_explicit(&u->standing, memory_order_relaxed);
+    /* Two loops may publish at once: whoever read the older facts is corrected by the next tick.
+     * Who is a rival is not in the facts, and must not be lost that long. */
+    do {
+        struct target_host before = unpack(word), host = now_of(&before, &facts, classes);
+        host.down = open && !reached;
+        next = pack(&host);
+        if (next == word)
+            return false;
+    } while (!atomic_compare_exchange_weak_explicit(&u->standing, &word, next, memory_order_relaxed,
+                                                    memory_order_relaxed));
+    return true;
 }
 
 bool target_judge_rival(struct upstream *u, bool rival)
