@@ -279,6 +279,9 @@ static bool collect(struct baselines *b, struct pool_registry *registry, uint64_
     memcpy(at, magic, MAGIC_BYTES);
     at += MAGIC_BYTES;
     for (uint32_t i = 0; i < walk.n; i++) {
+        const struct baselines_section *read = section_of(b, walk.at[i]);
+        if (read && !b->taken[read - b->sections])
+            continue; /* it came a moment ago, and has not been given what was read */
         struct baselines_section s = {.port = upstream_port(walk.at[i]), .saved_s = now_s};
         uint8_t *blob = at + FRAME_BYTES + strlen(upstream_host(walk.at[i]));
         snprintf(s.host, sizeof s.host, "%s", upstream_host(walk.at[i]));
