@@ -74,6 +74,15 @@ static const char *skip_name(const char *p)
     return p - from >= 3 ? p : NULL;
 }
 
+/* Never past the end of the text. */
+static bool take(const char **p, char c)
+{
+    bool is_there = **p == c;
+
+    *p += is_there;
+    return is_there;
+}
+
 static bool number(const char **p, int32_t max, int32_t *n)
 {
     char *end;
@@ -109,23 +118,20 @@ static bool change_of(const char **p, struct zone_change *c)
     bool ok;
 
     *c = (struct zone_change){.kind = ZONE_DAY, .time_s = 2 * 3600};
-    if (*(*p)++ != ',')
+    if (!take(p, ','))
         return false;
-    if (**p == 'M') {
+    if (take(p, 'M')) {
         c->kind = ZONE_MONTH;
-        ++*p;
-        ok = number(p, 12, &c->month) && *(*p)++ == '.' && number(p, 5, &c->week) &&
-             *(*p)++ == '.' && number(p, 6, &c->day) && c->month > 0 && c->week > 0;
-    } else if (**p == 'J') {
+        ok = number(p, 12, &c->month) && take(p, '.') && number(p, 5, &c->week) && take(p, '.') &&
+             number(p, 6, &c->day) && c->month > 0 && c->week > 0;
+    } else if (take(p, 'J')) {
         c->kind = ZONE_JULIAN;
-        ++*p;
         ok = number(p, 365, &c->day) && c->day > 0;
     } else {
         ok = number(p, 365, &c->day);
     }
-    if (!ok || **p != '/')
+    if (!ok || !take(p, '/'))
         return ok;
-    ++*p;
     return clock_of(p, &c->time_s);
 }
 
@@ -204,7 +210,7 @@ static bool take_minute(const char **p, uint16_t *minute)
 {
     int32_t hour, rest;
 
-    if (!number(p, 24, &hour) || *(*p)++ != ':' || !number(p, 59, &rest) || hour * 60 + rest > 1440)
+    if (!number(p, 24, &hour) || !take(p, ':') || !number(p, 59, &rest) || hour * 60 + rest > 1440)
         return false;
     *minute = (uint16_t)(hour * 60 + rest);
     return true;
@@ -236,7 +242,7 @@ static bool window(struct schedule *s, const char **p, uint8_t *days,
         if (**p == ',' && (*p)[1] != '\0') /* "Sat,Sun 00:00-24:00" */
             return true;
     }
-    if (s->windows_n == SCHEDULE_WINDOWS_MAX || !take_minute(p, &w->from_m) || *(*p)++ != '-' ||
+    if (s->windows_n == SCHEDULE_WINDOWS_MAX || !take_minute(p, &w->from_m) || !take(p, '-') ||
         !take_minute(p, &w->till_m))
         return false;
     w->days = *days == 0 ? 0x7f : *days;

@@ -125,6 +125,12 @@ static void test_what_is_no_schedule(void **state)
     for (uint32_t i = 0; i < COUNT_OF(bad); i++)
         if (schedule_parse(&s, bad[i], name, &err))
             fail_msg("\"%s\" is taken", bad[i]);
+    /* What it says of one that is cut short comes from the text, not from what lies behind it. */
+    static const char cut_short[][16] = {"01\0secret", "01:00\0secret", "Mon 01:00\0secret"};
+    for (uint32_t i = 0; i < COUNT_OF(cut_short); i++) {
+        assert_false(schedule_parse(&s, cut_short[i], name, &err));
+        assert_null(strstr(err.text, "secret"));
+    }
     assert_true(schedule_parse(&s, " Mon 1:00-2:00 Europe/Berlin , Tue 01:00-02:00 ", name, &err));
     assert_string_equal(name, "Europe/Berlin");
     assert_int_equal(s.windows_n, 2);
