@@ -288,7 +288,8 @@ static void learn_quantiles(struct estimator *e, bool plain, uint32_t hour_i)
         return;
     double now50 = window_hist_slowdown(&sum.slowdown, 0.5);
     double now90 = window_hist_slowdown(&sum.slowdown, 0.9);
-    e->calm_ticks_n++;
+    if (e->calm_ticks_n < UINT32_MAX)
+        e->calm_ticks_n++;
     if (e->calm_ticks_n == 1) {
         e->calm50_log2 = now50;
         e->calm90_log2 = now90;

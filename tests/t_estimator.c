@@ -299,6 +299,18 @@ static void test_no_byte_may_be_wrong(void **state)
     assert_true(load(n, 0, &err));
 }
 
+/* As a file may say, whoever wrote it. */
+static void test_a_full_count_stays_full(void **state)
+{
+    (void)state;
+    fresh(true, false);
+    run(60, 30, 1000);
+    estimator.calm_ticks_n = UINT32_MAX - 1;
+    run(5, 30, 1000);
+    assert_int_equal(estimator.calm_ticks_n, UINT32_MAX);
+    assert_true(isfinite(estimator.calm50_log2) && isfinite(estimator.calm90_log2));
+}
+
 /* ---- who is slow ----------------------------------------------------------------------------- */
 
 static void test_the_slowest_are_named(void **state)
@@ -387,6 +399,7 @@ int main(void)
         cmocka_unit_test(test_saved_is_loaded_is_saved),
         cmocka_unit_test(test_time_away_counts_for_anchors),
         cmocka_unit_test(test_no_byte_may_be_wrong),
+        cmocka_unit_test(test_a_full_count_stays_full),
         cmocka_unit_test(test_the_slowest_are_named),
         cmocka_unit_test(test_reset_takes_today_for_normal),
         cmocka_unit_test(test_pressure_is_a_number_whatever_comes),
