@@ -506,7 +506,8 @@ static const struct key class_keys[] = {
     CLASS_BYTES("min_rate", min_rate, 0, "Bytes a second it keeps while being shed."),
     ROW("schedule", KEY_SPECIAL, KEY_OURS, 0, 0, NULL, NULL, 0,
         "Hours in which it works as it likes: Mon-Fri 01:00-05:00 Europe/Berlin, Sat,Sun "
-        "00:00-24:00. One time zone for all of them; none: the machine's. Unset: always."),
+        "00:00-24:00. One time zone for all of them; none: the machine's. Unset: always. Not for "
+        "protected classes."),
     CLASS_CHOICE("outside", outside, outsides, 0,
                  "Outside its schedule: one (a server at a time) or refuse (nobody new; what runs "
                  "goes on)."),

@@ -314,6 +314,9 @@ static bool check_class(const struct class_table *t, uint32_t i, struct err *err
         return err_set(err, "F0000", "class %s: queue_limit must be at least 1", c->name);
     if (c->max.percent == c->reserved.percent && c->reserved.n > c->max.n)
         return err_set(err, "F0000", "class %s: reserved is more than max", c->name);
+    if (c->priority == 0 && c->schedule.windows_n > 0)
+        return err_set(err, "F0000", "class %s: a protected class (priority 0) has no schedule",
+                       c->name);
     if (c->demote_to_i >= t->class_n || t->at[c->demote_to_i].retired)
         return err_set(err, "F0000", "class %s: demoted to a class that does not exist", c->name);
     if (t->at[c->demote_to_i].priority < c->priority)

@@ -271,6 +271,12 @@ static void test_tables_are_checked(void **state)
     table.at[1].demote_to_i = 0;
     assert_false(class_table_check(&table, &err)); /* demoted upwards */
     table = good;
+    table.at[0].schedule.windows_n = 1;
+    assert_false(class_table_check(&table, &err)); /* protected, and shut at night */
+    table = good;
+    table.at[1].schedule.windows_n = 1;
+    assert_true(class_table_check(&table, &err));
+    table = good;
     assert_null(class_add(&table, "no spaces", &err));
     assert_null(class_add(&table, "", &err));
     assert_ptr_equal(class_add(&table, "BULK", &err), &table.at[1]);
