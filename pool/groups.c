@@ -167,6 +167,29 @@ void groups_tick(struct turn *t)
 
 /* ---- rights -------------------------------------------------------------------------------- */
 
+/* Whether protected clients use the pool, be it that none of them has a server at this moment. */
+static bool is_used(const struct turn *t, const struct pool *p, uint8_t class_i)
+{
+    const struct lane *l = p->lanes[class_i];
+
+    return l->waiting_n > 0 || (l->left_us != 0 && t->now_us < l->left_us + GROUPS_USED_US);
+}
+
+/* One place stays theirs, where it would be all they have: what a job is given comes back when the
+ * job ends, in hours, and until then nobody else would be served. */
+static bool has_room(const struct turn *t, const struct pool *p, uint32_t coming_n)
+{
+    uint32_t leased_n = 0, kept_n = 0;
+
+    for (uint32_t i = 0; i < t->u->class_n; i++) {
+        if (t->u->classes[i].priority > 0)
+            continue;
+        leased_n += p->shares.at[i].leased_n;
+        kept_n |= is_used(t, p, (uint8_t)i);
+    }
+    return shares_room(&p->shares, coming_n + (leased_n == 0 ? kept_n : 0));
+}
+
 bool groups_may(const struct turn *t, const struct pool_waiter *w, bool opening)
 {
     struct upstream *u = t->u;
@@ -179,7 +202,7 @@ bool groups_may(const struct turn *t, const struct pool_waiter *w, bool opening)
 
     must(w->member);
     if (p->replication == POOL_REPLICATION_PHYSICAL)
-        return shares_room(&p->shares, here_n) && shares_room(&u->shares, all_n);
+        return has_room(t, p, here_n) && shares_room(&u->shares, all_n);
     if (tier->held || u->shares.at[c].max_n == 0)
         return false; /* a breaker's word of this moment, not a matter of numbers */
     bool still =
@@ -187,7 +210,7 @@ bool groups_may(const struct turn *t, const struct pool_waiter *w, bool opening)
     if (!still)
         return shares_allow_member(&p->shares, c, here_n) &&
                shares_allow_member(&u->shares, c, all_n);
-    return shares_room(&p->shares, here_n) && shares_room(&u->shares, all_n) &&
+    return has_room(t, p, here_n) && shares_room(&u->shares, all_n) &&
            (!tier->limited || shares_below_max(&u->shares, c, all_n));
 }
 
@@ -202,14 +225,15 @@ void groups_helped(struct turn *t, const struct pool_waiter *w)
 /* ---- in vain ------------------------------------------------------------------------------- */
 
 /* Nothing here can end by itself: every lease is a group's, and none runs anything. */
-static bool stands_still(const struct pool *p)
+static bool stands_still(const struct turn *t, const struct pool *p)
 {
     uint32_t still_n = 0;
 
-    for (uint32_t i = 0; i < p->upstream->class_n; i++)
+    if (has_room(t, p, 0))
+        return false;
+    for (uint32_t i = 0; i < t->u->class_n; i++)
         still_n += p->shares.at[i].still_n;
-    return still_n == p->shares.leased_n && p->idle_n == 0 && p->opening_n == 0 &&
-           p->closing_n == 0 && !shares_room(&p->shares, 0);
+    return still_n == p->shares.leased_n && p->opening_n == 0 && p->closing_n == 0;
 }
 
 static bool in_vain(const struct turn *t, const struct pool_waiter *w, const struct pool_group *g,
@@ -233,12 +257,26 @@ static uint32_t wanted_n(const struct lane *l, const struct pool_group *g)
     return n;
 }
 
+/* Nobody waits in vain whose job has not stood for a while: so waiters are seldom looked at. */
+static bool any_stands(const struct turn *t, const struct pool *p)
+{
+    for (uint32_t i = 0; i < POOL_GROUPS_MAX; i++) {
+        const struct pool_group *g = &p->groups[i];
+        if (g->id != 0 && g->still_since_us != 0 &&
+            t->now_us >= g->still_since_us + GROUPS_STUCK_US)
+            return true;
+    }
+    return false;
+}
+
 struct pool_waiter *groups_victim(struct turn *t, struct pool *p)
 {
     struct pool_waiter *victim = NULL;
     uint64_t youngest_us = 0;
-    bool no_way = stands_still(p), vain = false;
+    bool no_way = stands_still(t, p), vain = false;
 
+    if (!any_stands(t, p))
+        return NULL;
     for (uint32_t mask = p->lanes_mask; mask != 0; mask &= mask - 1) {
         struct lane *l = p->lanes[__builtin_ctz(mask)];
         struct pool_waiter *w;
@@ -251,11 +289,11 @@ struct pool_waiter *groups_victim(struct turn *t, struct pool *p)
                 continue;
             youngest_us = g->since_us;
             victim = w;
-            w->group_n = wanted_n(l, g);
         }
     }
     if (!vain)
         return NULL;
+    victim->group_n = wanted_n(p->lanes[victim->class_i], groups_find(p, victim->group));
     /* The others are given time to make use of what its job gives back. */
     for (uint32_t i = 0; i < POOL_GROUPS_MAX; i++)
         if (p->groups[i].still_since_us != 0)

@@ -18,6 +18,7 @@
  *     gets on one table at a time, but it gets on;
  *   - when nothing of their group has run for a second, one of them a second gets in whatever its
  *     class may have, also on places that are reserved for others and not used, up to pool_size;
+ *     but where protected clients use the pool, one place stays theirs;
  *   - in a replication pool only places count: a stream of WAL belongs to its base backup.
  *
  * What cannot be helped is told: where a pool is full of leases that all stand still, the youngest
@@ -39,6 +40,7 @@ enum {
     POOL_GROUPS_MAX = 16,            /* admitted in one pool; further ones are no groups */
     GROUPS_STILL_US = US_PER_S,      /* nothing ran for so long: one more gets in */
     GROUPS_STUCK_US = 10 * US_PER_S, /* ... and there is no place at all: somebody has to give up */
+    GROUPS_USED_US = 5 * US_PER_S, /* protected clients that had a server so lately use the pool */
     GROUPS_PATIENCE_US = 300 * US_PER_S, /* ... and others do not give theirs back: a dump that
                                           * stands holds its snapshot, and VACUUM with it */
 };

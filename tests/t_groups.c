@@ -103,6 +103,29 @@ static void test_one_a_second_when_nothing_runs(void **state)
     pool_client_remove(p, INTERACTIVE, t.now_us, &t.actions);
 }
 
+/* Else a dump that needs all places would shut them out for hours. */
+static void test_a_place_stays_for_who_uses_the_pool(void **state)
+{
+    (void)state;
+    struct pool *p = make_pool("shop", "dump", 5);
+
+    pool_client_add(p, INTERACTIVE);
+    (void)ask_of(p, LEADER, 1);
+    for (uint32_t i = 0; i < 4; i++)
+        (void)ask_of(p, WORKER + i, 1);
+    for (uint32_t i = 0; i < 5; i++) {
+        (void)ask(p, OTHER, INTERACTIVE);
+        pass(500 * US_PER_MS);
+        assert_true(has(OTHER));
+        release(OTHER);
+        pass(500 * US_PER_MS);
+    }
+    assert_int_equal(served_n(LEADER, 5), 4);
+    pass(8 * US_PER_S); /* they have gone home */
+    assert_int_equal(served_n(LEADER, 5), 5);
+    pool_client_remove(p, INTERACTIVE, t.now_us, &t.actions);
+}
+
 static void test_members_are_not_refused(void **state)
 {
     (void)state;
@@ -289,6 +312,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         SCENE(test_leaders_that_stand_still_do_not_count),
         SCENE(test_one_a_second_when_nothing_runs),
+        SCENE(test_a_place_stays_for_who_uses_the_pool),
         SCENE(test_members_are_not_refused),
         SCENE(test_members_go_first_but_not_for_ever),
         SCENE(test_the_youngest_gives_up_where_no_place_is_left),

@@ -572,6 +572,20 @@ static void check_groups(struct world *w, const struct pool *p)
         world_fail(w, "a pool counts %u groups, has %u", p->groups_n, groups_n);
 }
 
+/* It is for the pool to act: its clients ask when it is their turn in this world, which may be
+ * seconds after their leader has a server. */
+static bool job_waits(const struct world *w, const struct sim_job *j)
+{
+    bool waits = false;
+
+    for (uint32_t i = j->first_i; i < j->first_i + j->client_n; i++) {
+        if (w->clients[i].state != SIM_CLIENT_WAITING && w->clients[i].state != SIM_CLIENT_HOLDING)
+            return false;
+        waits |= w->clients[i].state == SIM_CLIENT_WAITING;
+    }
+    return waits && j->state == SIM_JOB_FORMS && j->forms_us != 0;
+}
+
 /* Where nothing fails and nobody takes its places for good, a job whose leader is in becomes whole:
  * at worst one a second, and the way there. */
 static void check_job(struct world *w, struct sim_job *j)
@@ -584,17 +598,20 @@ static void check_job(struct world *w, struct sim_job *j)
 
     for (uint32_t i = 0; i < w->job_n; i++)
         needed_n += w->jobs[i].pool_i == j->pool_i ? w->jobs[i].client_n : 0;
+    needed_n += p->shares.at[w->classes.interactive_i].reserved_n > 0; /* theirs, while in use */
     bool capped = cap_max(p->caps[SCOPE_UPSTREAM]) > 0 || cap_max(p->caps[SCOPE_DATABASE]) > 0 ||
                   cap_max(p->caps[SCOPE_USER]) > 0 || u->opts.address_max_n > 0;
-    if (j->state != SIM_JOB_FORMS || capped || u->tiers[w->classes.backup_i].limited || p->down ||
+    if (!job_waits(w, j) || capped || u->tiers[w->classes.backup_i].limited || p->down ||
         (p->opts.size_n > 0 && p->opts.size_n < needed_n)) {
-        j->forms_us = 0;
+        j->waits_us = 0;
         return;
     }
+    if (j->waits_us == 0)
+        j->waits_us = w->now_us;
     uint64_t bound_us = needed_n * (2ull * k->lease_us + way_us);
-    if (j->forms_us != 0 && w->now_us > j->forms_us + bound_us)
+    if (w->now_us > j->waits_us + bound_us)
         world_fail(w, "a job of %u in %s/%s is not whole after %.1f s", j->client_n, p->database,
-                   p->user, (double)(w->now_us - j->forms_us) / US_PER_S);
+                   p->user, (double)(w->now_us - j->waits_us) / US_PER_S);
 }
 
 /* ---- all ----------------------------------------------------------------------------------- */

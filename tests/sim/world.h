@@ -40,6 +40,7 @@ struct sim_job {
     enum sim_job_state state;
     uint32_t pool_i, first_i, client_n; /* its clients; the first one leads */
     uint64_t forms_us;                  /* since its leader has a server; 0: it has none */
+    uint64_t waits_us; /* all of it have asked, and not all have one, since; 0: not so */
 };
 
 struct sim_server {
