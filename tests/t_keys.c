@@ -128,6 +128,20 @@ static void show_config_is_sorted_and_whole(void **state)
     drop(cfg);
 }
 
+static const char *valid_special(const char *name)
+{
+    static const char *const texts[][2] = {
+        {"match", "user:x"},
+        {"schedule", "Mon-Fri 01:00-05:00 UTC"},
+        {"finish_by", "06:00 UTC"},
+    };
+
+    for (size_t i = 0; i < COUNT_OF(texts); i++)
+        if (strcmp(name, texts[i][0]) == 0)
+            return texts[i][1];
+    return "bulk";
+}
+
 static const char *valid_text(const struct key *key, char *buf, size_t bytes)
 {
     switch (key->type) {
@@ -154,7 +168,7 @@ static const char *valid_text(const struct key *key, char *buf, size_t bytes)
     case KEY_SQLSTATE:
         return "57P03";
     case KEY_SPECIAL:
-        return strcmp(key->name, "match") == 0 ? "user:x" : "bulk";
+        return valid_special(key->name);
     }
     return NULL;
 }
