@@ -105,11 +105,11 @@ struct client {
     uint32_t pid;      /* of its cancel key */
     uint64_t id, connected_us, request_us, tx_started_us, stmt_started_us, idle_since_us;
     uint64_t stmt_fingerprint;
-    bool notified; /* it has been told that it waits */
+    bool notified;          /* it has been told that it waits */
     uint64_t held_until_us; /* its refusal is told then; 0: it is not held (hold.h) */
     struct client *held_prev, *held_next;
     struct client *door_prev, *door_next; /* while it logs in */
-    uint32_t refused_n; /* in a row, none a minute after the one before */
+    uint32_t refused_n;                   /* in a row, none a minute after the one before */
     uint64_t refused_us;
     uint32_t placed_n; /* proxy->standing_n when its host was chosen; 0: look again */
     bool steered;      /* its route leads to one of several hosts */

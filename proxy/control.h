@@ -76,7 +76,7 @@ struct control {
     struct event *signals[6];
     struct control_ping *pings; /* one a loop */
     struct probes *probes;
-    struct hosts *hosts; /* hosts.h */
+    struct hosts *hosts;         /* hosts.h */
     struct baselines *baselines; /* NULL: out of memory at the start */
     struct control_watch *watches;
     size_t watches_n;

@@ -3,8 +3,8 @@
 
 Lint, both compilers, unit tests, simulator, fuzz targets, integration, a short drill; then the same
 under AddressSanitizer with UndefinedBehaviorSanitizer, and under ThreadSanitizer. All of it runs
-even after something failed. What a stage prints goes to O/test/NAME.log; of one that failed, also to the
-terminal. The last line is `N passed, N failed`, alone; the exit status says the same.
+even after something failed. What a stage prints goes to O/test/NAME.log; of one that failed, also
+to the terminal. The last line is `N passed, N failed`, alone; the exit status says the same.
 
     tests/all.py [STAGE...]     some stages only (their names are printed)
 """

@@ -184,8 +184,8 @@ def queue_limit_and_deadline_of_a_class(t):
     threads = [in_thread(work) for _ in range(4)]
     for thread in threads:
         thread.get()
-    same(len([text for text, _ in errors if "queue of class" in text]), 2, f"did not wait: {errors}")
-    same(len([text for text, _ in errors if "within 1 s" in text]), 2, f"waited in vain: {errors}")
+    for words in ("queue of class", "within 1 s"):
+        same(len([text for text, _ in errors if words in text]), 2, f"{words}: {errors}")
     for text, took in errors:
         holds("bulk" in text, f"the error names no class: {text}")
         holds(took < 3, "the deadline came late")

@@ -86,8 +86,9 @@ def a_dump_takes_what_others_reserved_and_do_not_use(t):
 def a_worker_is_not_refused_where_newcomers_are(t):
     """The class's queue holds one and its deadline is a second: a worker waits all the same."""
     name = populate(t.pg, "patient", t.sized(5000, 1000))
-    weir = t.weir(default_pool_size=4, text="[class backup]\nqueue_limit = 1\nmax = 100%\n"
-                                            "queue_deadline = 1\n[class interactive]\nreserved = 0\n")
+    weir = t.weir(default_pool_size=4,
+                  text="[class backup]\nqueue_limit = 1\nmax = 100%\nqueue_deadline = 1\n"
+                       "[class interactive]\nreserved = 0\n")
     held = [weir.connect(dbname=name, autocommit=False) for _ in range(3)]
     for client in held:
         client.execute("SELECT pg_sleep(0)")

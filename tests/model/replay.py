@@ -6,16 +6,18 @@
 With `log_breaker_ticks = 1` every tick of a breaker at work is a line with all it went by:
 pressure, samples, and for each class its use. The model gets the same, tick by tick, and must come
 to the same state, the same level g of each class, and the same cancels. Where it does not, the tick
-is printed, the model is set to what the log says, and the replay goes on; the exit status is then 1.
+is printed, the model is set to what the log says, and the replay goes on; the exit status is then
+1.
 
 Without such lines the moves alone are looked at: each says what led to it, and must not contradict
 the thresholds of the model.
 
 The model has no jitter, no floors that grow, no early re-test and no modes, cuts a class that moves
 next to nothing alone, remembers a level whatever becomes of the load, and leaves at the floor what
-was held before the culprit and to no effect: the log says what these were, and the model is told. It
-knows nothing of a fleet (instances > 1), whose logs do not replay. Classes that are neither paced nor off follow rules the model does not
-have (they are let in little by little): a log with such a class is refused, status 2.
+was held before the culprit and to no effect: the log says what these were, and the model is told.
+It knows nothing of a fleet (instances > 1), whose logs do not replay. Classes that are neither
+paced nor off follow rules the model does not have (they are let in little by little): a log with
+such a class is refused, status 2.
 
 The model is looked for as in compare.py.
 """
@@ -141,9 +143,10 @@ class Player:
 
     def absolve(self):
         """What was held before the culprit, and to no effect."""
+        floor = self.cfg["floor"]
         for shed, c in list(zip(self.breaker.cl, self.now.classes))[:self.breaker.k]:
-            if c.paced and shed.g in (self.cfg["floor"], max(self.cfg["floor"], 0.02 * shed.trip_g)):
-                shed.g, shed.gbad, shed.k = max(self.cfg["floor"], 0.5 * shed.trip_g), None, 0
+            if c.paced and shed.g in (floor, max(floor, 0.02 * shed.trip_g)):
+                shed.g, shed.gbad, shed.k = max(floor, 0.5 * shed.trip_g), None, 0
 
     def is_minor(self, name):
         """The classes up to this one move next to nothing of what all of them move."""
