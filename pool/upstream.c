@@ -453,7 +453,8 @@ void upstream_cancel_end(struct upstream *u)
     must(n > 0);
 }
 
-uint32_t upstream_tell_hours(struct upstream *u, const struct upstream_hours *hours, uint64_t now_us)
+uint32_t upstream_tell_hours(struct upstream *u, const struct upstream_hours *hours,
+                             uint64_t now_us)
 {
     uint32_t late_mask = 0;
     bool changed = false;
