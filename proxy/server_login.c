@@ -677,6 +677,10 @@ struct server *server_login_scout(struct hub *h, struct route *r, struct server_
 {
     const struct config_database *db = route_database(r, h);
     const struct upstream *u = scout ? scout->upstream : pool_upstream(r->pool);
+    bool steered = db && config_is_steered(h->config, db);
+    int host_i = steered ? route_host_i(h->config, db, u) : TARGET_NONE;
+    if (steered && host_i == TARGET_NONE)
+        return NULL; /* its line has left this host: what another one says must not be its word */
     struct server_login *l = db ? calloc(1, sizeof *l) : NULL;
     struct server *s = l ? server_new(h, r) : NULL;
     if (!s) {
@@ -687,7 +691,7 @@ struct server *server_login_scout(struct hub *h, struct route *r, struct server_
     l->db = db;
     l->on_event = on_event;
     l->scout = scout;
-    l->host_i = config_is_steered(h->config, db) ? route_host_i(h->config, db, u) : TARGET_NONE;
+    l->host_i = host_i;
     l->in.max = l->reports.max = LOGIN_IN_BYTES_MAX;
     l->deadline_us = hub_now(h) + h->config->globals.server_connect_timeout_us;
     err_set(&l->last, "08001", "no address of the server could be found");
