@@ -74,7 +74,7 @@ struct route_key {
 /* Finds or makes the route for a client; the pool is held until route_leave(). The database line
  * must be of h's configuration. NULL with err. */
 struct route *route_join(struct hub *h, const struct config_database *db,
-                         const struct route_key *key, struct err *err);
+                         const struct route_key *wanted, struct err *err);
 void route_leave(struct route **r);
 struct route *route_of(struct pool *p);
 /* For registry_reap() and the end of the process. */
