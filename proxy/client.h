@@ -112,7 +112,6 @@ struct client {
     uint32_t refused_n;                   /* in a row, none a minute after the one before */
     uint64_t refused_us;
     uint32_t placed_n; /* proxy->standing_n when its host was chosen; 0: look again */
-    bool steered;      /* its route leads to one of several hosts */
     bool strays;       /* waits for a host to be what it wants: in no queue */
     bool rerouted;     /* it has changed queues: its class's deadline began with the first one */
     bool hostless;     /* its refusal: no host was what it wants */

@@ -117,6 +117,12 @@ int route_host_i(const struct config *cfg, const struct config_database *db,
     return TARGET_NONE;
 }
 
+bool route_leads_to(const struct config *cfg, const struct config_database *db,
+                    const struct upstream *u)
+{
+    return !strcmp(host_of(cfg, db), upstream_host(u)) && db->port == upstream_port(u);
+}
+
 /* ---- routes ------------------------------------------------------------------------------------
  */
 
@@ -254,14 +260,11 @@ static bool same_server_tls(const struct config_globals *a, const struct config_
 }
 
 /* Nobody will come here any more: its host is not one of the database's, or all are one now. */
-static bool is_left(const struct route *r, const struct config *cfg, const struct config *before,
+static bool is_left(const struct route *r, const struct config *cfg,
                     const struct config_database *db)
 {
-    const struct config_database *was = config_database(before, r->database);
     const struct upstream *u = pool_upstream(r->pool);
-    if (config_is_steered(cfg, db))
-        return route_host_i(cfg, db, u) < 0;
-    return was && config_is_steered(before, was) && strcmp(host_of(cfg, db), upstream_host(u)) != 0;
+    return config_is_steered(cfg, db) ? route_host_i(cfg, db, u) < 0 : !route_leads_to(cfg, db, u);
 }
 
 enum route_change route_reconfigure(struct route *r, struct hub *h, const struct config *before,
@@ -278,7 +281,7 @@ enum route_change route_reconfigure(struct route *r, struct hub *h, const struct
     upstream_opts_of(h, &upstream_opts);
     upstream_set_opts(pool_upstream(r->pool), &upstream_opts);
     pool_opts_of(h, db, r->user, &pool_opts);
-    if (is_left(r, h->config, before, db)) {
+    if (is_left(r, h->config, db)) {
         pool_opts.min_n = 0;
         pool_opts.min_always = false;
     }

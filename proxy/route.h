@@ -96,6 +96,9 @@ struct target_want route_want(const struct config *cfg, const struct config_data
 /* Which host of a line an upstream is; TARGET_NONE: none of them. */
 int route_host_i(const struct config *cfg, const struct config_database *db,
                  const struct upstream *u);
+/* Whether a line whose hosts are not told apart leads to this upstream. */
+bool route_leads_to(const struct config *cfg, const struct config_database *db,
+                    const struct upstream *u);
 
 /* What a loop's configuration says for this route. */
 const struct route_cell *route_cell(struct route *r, struct hub *h);

@@ -88,6 +88,7 @@ static int choose(struct client *c, const struct judged *j)
 static enum place judge(struct client *c, struct judged *j)
 {
     struct hub *h = c->hub;
+    struct upstream *here = pool_upstream(c->route->pool);
     struct err err;
     j->host_i = 0;
     j->hosts.n = 0;
@@ -96,8 +97,8 @@ static enum place judge(struct client *c, struct judged *j)
     if (!j->db)
         return PLACE_HERE; /* its database has gone from the configuration, and so will it */
     if (!config_is_steered(h->config, j->db))
-        return c->steered ? PLACE_ELSEWHERE : PLACE_HERE;
-    if (!route_hosts(h, j->db, pool_upstream(c->route->pool), &j->hosts, &err)) {
+        return route_leads_to(h->config, j->db, here) ? PLACE_HERE : PLACE_ELSEWHERE;
+    if (!route_hosts(h, j->db, here, &j->hosts, &err)) {
         log_warning("C-%#llx: %s: %s", (unsigned long long)c->id, c->route->database, err.text);
         return PLACE_NOWHERE;
     }
@@ -236,7 +237,6 @@ bool steer_place(struct client *c)
         return false;
     }
     steer_forget(c);
-    c->steered = j.hosts.n > 0;
     c->placed_n = standing_n;
     return true;
 }

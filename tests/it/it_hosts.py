@@ -195,6 +195,27 @@ def a_healthy_host_that_will_not_do_is_no_reason_to_wait_on(t, finder):
     refused(lambda: client.execute("SELECT 1"), "57P03", "no host of database")
 
 
+@case(beyond="it has no upstreams to show", seconds=60)
+def a_line_that_moves_to_another_host_takes_its_clients_along(t):
+    """The operator's own fail-over: another port in the file, and RELOAD."""
+    old, new = Cluster(t, 0).primary, Cluster(t, 0).primary
+    weir = t.weir(databases={"db": f"host=127.0.0.1 port={old.port} dbname=postgres"})
+    client, another = (weir.connect(dbname="db", user="app") for _ in range(2))
+    same(port_of(client), old.port, "the host at first")
+    weir.databases["db"] = f"host=127.0.0.1 port={new.port} dbname=postgres"
+    weir.write()
+    weir.console("RELOAD")
+    old.stop()
+    client.execute("BEGIN")
+    same(port_of(another), new.port, "the host of one that needs a second server")
+    same(port_of(weir.connect(dbname="db", user="app")), new.port, "a new client's host")
+    # nobody is left where the line does not lead: what is found out there concerns nobody
+    (pool,) = [row for row in weir.console("SHOW POOLS")
+               if row["database"] == "db" and row["cl_active"] + row["cl_waiting"] > 0]
+    (upstream,) = [row for row in weir.console("SHOW UPSTREAMS") if row["port"] == new.port]
+    same((pool["upstream_port"], upstream["servers"] >= 2), (new.port, True), "upstream")
+
+
 @case(beyond="it has no classes", seconds=120)
 def a_parallel_dump_stays_on_one_replica(t):
     c = Cluster(t)
