@@ -174,6 +174,7 @@ void pool_demote(struct pool_server *s, uint8_t class_i, uint64_t now_us,
         dispatch_move_lease(&t, s, class_i);
         places_wake_pool(s->pool);
         dispatch_run(&t, s->pool);
+        dispatch_wake_all(&t); /* its former class may have room in any scope now */
     }
     turn_end(&t);
 }
