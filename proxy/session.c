@@ -649,9 +649,12 @@ void session_server_lost(struct server *s, const struct err *why)
         s->state == SERVER_PREPARING || s->state == SERVER_CLEANING || s->state == SERVER_DRAINING;
     bool leased_here = s->state != SERVER_IDLE;
     if (c && unnoticed) {
+        bool settling = c->state == CLIENT_SETTLING;
         c->server = NULL;
         s->client = NULL;
         client_goto(c, CLIENT_IDLE);
+        if (settling) /* it would go on with settings that are not those it was told it has */
+            session_end_with(c, END_SETTINGS_LOST, "08006");
     } else if (c) {
         client_survives(c, s, &said);
     }

@@ -268,3 +268,15 @@ def a_server_error_keeps_its_sqlstate(t):
     refused(lambda: client.execute("SELECT 1/0"), "22012")
     refused(lambda: client.execute("SELECT * FROM nowhere"), "42P01")
     same(client.execute("SELECT 1").fetchone()[0], 1, "goes on")
+
+
+@case(beyond=BEYOND)
+def settings_that_cannot_be_read_back_end_their_client(t):
+    """It was told that it has them, and would go on without: it must not."""
+    weir = t.weir(default_pool_size=1)
+    client = weir.connect()
+    schemas = ", ".join(f"a_schema_with_a_long_name_{i:03}" for i in range(200))
+    client.execute(f"SET search_path = {schemas}")
+    refused(lambda: client.execute("SELECT 1"), text="read back")
+    same(client.closed, True, "closed")
+    same(weir.value("SHOW search_path"), '"$user", public', "what others see")
