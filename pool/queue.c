@@ -331,7 +331,7 @@ void queue_tick(struct queue *q, uint64_t serving_since_us, uint64_t now_us)
         q->standing_since_us = since_us = serving_since_us;
     q->lifo = q->waiting_n > 0 && now_us >= since_us + QUEUE_LIFO_US &&
               q->gone_n >= QUEUE_GONE_MIN && q->gone_n >= q->served_n / QUEUE_GONE_SHARE;
-    /* Half-life of about two seconds at ten ticks a second. */
-    q->gone_n -= (q->gone_n + 15) / 29;
-    q->served_n -= (q->served_n + 15) / 29;
+    /* Half-life of about two seconds at ten ticks a second; whole numbers would stop above 0. */
+    q->gone_n -= q->gone_n / 29;
+    q->served_n -= q->served_n / 29;
 }

@@ -92,7 +92,7 @@ struct queue {
     struct pool_waiter *members; /* of admitted groups, in all pools */
     uint64_t standing_since_us;  /* somebody has waited at every moment since */
     uint64_t lease_us;           /* about the median: steps of a sixteenth up or down */
-    uint32_t gone_n, served_n;   /* of those who waited; recent ones weigh more */
+    double gone_n, served_n;     /* of those who waited; recent ones weigh more */
     bool lifo;
 };
 

@@ -166,6 +166,22 @@ static void test_newest_first_only_in_a_hurry(void **state)
     assert_ptr_equal(queue_next(&q, &lane, 0), &ws[0]);
 }
 
+/* Clients that gave up an hour ago are no reason to turn away the patient ones of today. */
+static void test_a_hurry_is_forgotten(void **state)
+{
+    (void)state;
+    uint64_t now_us = 0;
+
+    for (uint32_t i = 0; i < 20; i++)
+        (void)join(i, 0, now_us);
+    for (uint32_t i = 0; i < 19; i++)
+        leave(&ws[i], false, now_us);
+    for (uint32_t i = 0; i < 300; i++)
+        queue_tick(&q, 0, now_us += 100 * US_PER_MS);
+    assert_false(q.lifo);
+    assert_null(queue_expired(&q, now_us));
+}
+
 static void test_young_queues_expire_nobody(void **state)
 {
     (void)state;
@@ -294,6 +310,7 @@ int main(void)
         cmocka_unit_test_setup(test_a_key_holds_half_at_most, fresh),
         cmocka_unit_test_setup(test_own_loop_is_preferred_within_a_millisecond, fresh),
         cmocka_unit_test_setup(test_newest_first_only_in_a_hurry, fresh),
+        cmocka_unit_test_setup(test_a_hurry_is_forgotten, fresh),
         cmocka_unit_test_setup(test_young_queues_expire_nobody, fresh),
         cmocka_unit_test_setup(test_the_longest_backlog_loses, fresh),
         cmocka_unit_test_setup(test_lanes_take_turns_by_time, fresh),
