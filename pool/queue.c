@@ -315,6 +315,8 @@ void queue_settle(struct queue *q, struct lane *l, uint32_t key_i, uint32_t char
         q->lease_us -= q->lease_us / 16;
     key->served_us += lease_us;
     key->served_us -= charged_us < key->served_us ? charged_us : key->served_us;
+    if (key->served_us > q->key_clock_us + QUEUE_KEY_DEBT_US)
+        key->served_us = q->key_clock_us + QUEUE_KEY_DEBT_US;
     if (l == NULL)
         return;
     l->credit_us += (int64_t)charged_us - (int64_t)lease_us;

@@ -18,8 +18,8 @@
  * per class of a scope in which a place came free.
  *
  * Time, not turns, is what is shared: a key or a lane is charged the median lease when it is
- * served, and what the lease really took when that ends. A key holds at most half of its class
- * while others wait.
+ * served, and what the lease really took when that ends, as far as it may owe that. A key holds at
+ * most half of its class while others wait.
  *
  * First come, first served, unless the queue has stood for 5 s *and* its clients give up: then the
  * newest first, since whoever waited longest is next to leave, and serving him is wasted; after
@@ -37,11 +37,13 @@ enum {
     QUEUE_LIFO_US = 5 * US_PER_S,
     QUEUE_EXPIRE_US = 10 * US_PER_S,
     QUEUE_EXPIRE_AGE_US_MIN = 300 * US_PER_MS,
-    QUEUE_EXPIRE_LEASES = 10,   /* older than so many median leases, that is */
-    QUEUE_GONE_MIN = 10,        /* so many gave up in the last seconds ... */
-    QUEUE_GONE_SHARE = 10,      /* ... and one in so many: they are in a hurry */
-    QUEUE_LANE_TRIES = 8,       /* lanes in debt passed over before the next is served anyway */
-    QUEUE_LANE_DEBT = 64,       /* median leases a lane may owe: what it took beyond is forgiven */
+    QUEUE_EXPIRE_LEASES = 10, /* older than so many median leases, that is */
+    QUEUE_GONE_MIN = 10,      /* so many gave up in the last seconds ... */
+    QUEUE_GONE_SHARE = 10,    /* ... and one in so many: they are in a hurry */
+    QUEUE_LANE_TRIES = 8,     /* lanes in debt passed over before the next is served anyway */
+    QUEUE_LANE_DEBT = 64,     /* median leases a lane may owe: what it took beyond is forgiven */
+    QUEUE_KEY_DEBT_US = 10 * US_PER_S, /* a key may owe: nobody is last for an hour because of an
+                                        * hour's statement */
     QUEUE_LOCAL_US = US_PER_MS, /* a waiter of the server's own loop may be so much younger: moving
                                  * between loops costs tens of microseconds, a millisecond is less
                                  * than any client notices */

@@ -106,6 +106,24 @@ static void test_who_was_away_has_saved_nothing(void **state)
     assert_true(turns[0] >= 8 && turns[1] >= 8);
 }
 
+/* An hour's statement of one key makes it the last for seconds, not for an hour. */
+static void test_a_key_owes_no_hour(void **state)
+{
+    (void)state;
+    uint64_t others_us = 0;
+
+    (void)join(0, 0, 0);
+    (void)join(1, 1, 1);
+    assert_int_equal(serve(3600ull * US_PER_S), 0);
+    (void)join(0, 0, 2);
+    while (queue_next(&q, &lane, 0)->key_i == 1 && others_us < 60ull * US_PER_S) {
+        (void)serve(10000);
+        others_us += 10000;
+        (void)join(1, 1, 3);
+    }
+    assert_true(others_us > 9ull * US_PER_S && others_us < 11ull * US_PER_S);
+}
+
 static void test_a_key_holds_half_at_most(void **state)
 {
     (void)state;
@@ -307,6 +325,7 @@ int main(void)
         cmocka_unit_test_setup(test_first_come_first_served, fresh),
         cmocka_unit_test_setup(test_keys_share_time_not_turns, fresh),
         cmocka_unit_test_setup(test_who_was_away_has_saved_nothing, fresh),
+        cmocka_unit_test_setup(test_a_key_owes_no_hour, fresh),
         cmocka_unit_test_setup(test_a_key_holds_half_at_most, fresh),
         cmocka_unit_test_setup(test_own_loop_is_preferred_within_a_millisecond, fresh),
         cmocka_unit_test_setup(test_newest_first_only_in_a_hurry, fresh),
