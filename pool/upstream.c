@@ -25,6 +25,7 @@
 enum {
     TICK_LEASES_MAX = 1024,      /* looked at in one tick, in turns where there are more */
     PROBE_POOLS_MAX = 8,         /* pools tried for a place to probe from */
+    EXCUSED_MAX = 16,            /* of a key, passed over for one whose wait says something */
     FULL_STEP_US = 5 * US_PER_S, /* after 53300 the budget grows by one so often */
     FULL_FORGET_N = 16,          /* an unknown budget: forgotten when so far above what is used */
 };
@@ -115,35 +116,38 @@ static void note_paced(struct upstream *u, const struct look *look)
                               memory_order_relaxed);
 }
 
+/* Paused, down or parked clients wait for something else than the database's speed. */
+static bool is_excused(const struct pool_waiter *w)
+{
+    return w->parked || w->pool->run != POOL_RUNS || w->pool->down;
+}
+
+/* When the first of a list that is not excused joined; UINT64_MAX: there is none. */
+static uint64_t first_since(const struct pool_waiter *w)
+{
+    for (uint32_t n = 0; w != NULL && n < EXCUSED_MAX; n++, w = w->all_next)
+        if (!is_excused(w))
+            return w->since_us;
+    return UINT64_MAX;
+}
+
 /* The longest wait of a protected client that the database could have shortened. */
 static uint64_t protected_wait(const struct upstream *u, uint64_t now_us)
 {
-    uint64_t longest_us = 0;
+    uint64_t since_us = UINT64_MAX;
 
-    for (uint32_t i = 0; i < u->class_n; i++) {
-        if (u->classes[i].priority > 0 || u->queues[i].waiting_n == 0)
-            continue;
-        uint64_t since_us = queue_since(&u->queues[i]);
-        if (since_us < now_us && now_us - since_us > longest_us)
-            longest_us = now_us - since_us;
-    }
-    return longest_us;
-}
-
-/* Paused, down or parked clients wait for something else than the database's speed. */
-static bool protected_wait_excused(const struct upstream *u)
-{
     for (uint32_t i = 0; i < u->class_n; i++) {
         const struct queue *q = &u->queues[i];
-        if (u->classes[i].priority > 0)
+        if (u->classes[i].priority > 0 || q->waiting_n == 0)
             continue;
+        uint64_t first_us = first_since(q->members);
+        since_us = first_us < since_us ? first_us : since_us;
         for (uint64_t mask = q->keys_mask; mask != 0; mask &= mask - 1) {
-            const struct pool_waiter *w = q->keys[__builtin_ctzll(mask)].all;
-            if (w->parked || w->pool->run != POOL_RUNS || w->pool->down)
-                return true;
+            first_us = first_since(q->keys[__builtin_ctzll(mask)].all);
+            since_us = first_us < since_us ? first_us : since_us;
         }
     }
-    return false;
+    return us_since(since_us, now_us);
 }
 
 /* ---- breakers ------------------------------------------------------------------------------ */
@@ -204,7 +208,7 @@ static void tick_breaker(struct turn *t, const struct look *look)
     struct breaker_use use[CLASSES_MAX] = {{0}};
     uint64_t wait_us = protected_wait(u, t->now_us);
 
-    if (wait_us == 0 || protected_wait_excused(u) || facts_locked(u)) {
+    if (wait_us == 0 || facts_locked(u)) {
         wait_us = 0;
         estimator_queue_empty(&u->estimator);
     }

@@ -357,6 +357,23 @@ static void test_a_queue_behind_locks_is_no_load(void **state)
     assert_true(pressure() >= 1);
 }
 
+/* Clients of a database that an operator has paused wait for him; those of the others do not. */
+static void test_a_paused_pool_hides_no_queue(void **state)
+{
+    (void)state;
+    struct pool *other = make_pool("paused", "web", 4);
+    pool_set_run(other, POOL_PAUSED, t.now_us, &t.actions);
+    settle();
+    assert_int_equal(ask(other, 20, INTERACTIVE), POOL_QUEUED);
+    pass(3ull * US_PER_S);
+    assert_true(pressure() < 0.7);
+    for (uint32_t i = 0; i < 4; i++)
+        (void)ask(t.pool, i, INTERACTIVE);
+    assert_int_equal(ask(t.pool, 4, INTERACTIVE), POOL_QUEUED);
+    pass(3ull * US_PER_S);
+    assert_true(pressure() >= 1);
+}
+
 /* ---- budget ---------------------------------------------------------------------------------- */
 
 static void tell_connections(uint32_t n)
@@ -588,6 +605,7 @@ int main(void)
         SCENE(test_random_graphs),
         SCENE(test_waits_for_locks_are_no_load),
         SCENE(test_a_queue_behind_locks_is_no_load),
+        SCENE(test_a_paused_pool_hides_no_queue),
         SCENE(test_the_server_says_how_many),
         SCENE(test_users_get_all_places_and_bulk_leaves_some),
         SCENE(test_a_mute_server_is_stalled),
