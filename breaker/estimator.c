@@ -181,7 +181,8 @@ static void add_overdue(struct estimator *e, uint64_t now_us,
     const struct baseline_entry *norm = baseline_find(&e->baseline, inflight->fingerprint);
     if (!norm || norm->n < BASELINE_TRUSTED_N)
         return;
-    double age_log2 = log2_us(us_since(inflight->dispatched_us, now_us));
+    uint64_t age_us = us_since(inflight->dispatched_us, now_us);
+    double age_log2 = log2_us(us_since(inflight->unread_us, age_us));
     if (age_log2 - norm->mean_log2 < OVERDUE_LOG2)
         return;
     window_hist_add_slowdown(&sum->slowdown, age_log2 - norm->mean_log2);

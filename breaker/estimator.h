@@ -85,6 +85,7 @@ enum estimator_calm {
 struct estimator_inflight {
     uint64_t fingerprint;
     uint64_t dispatched_us;
+    uint64_t unread_us; /* since then, while the proxy did not read: no part of its age */
 };
 
 /* A statement that is slower than its norm. */

@@ -68,6 +68,9 @@ struct pool_server {
     /* written by the loop that owns the server, read by the tick (relaxed) */
     _Atomic uint64_t stmt_started_us; /* 0: no statement is running */
     _Atomic uint64_t stmt_fingerprint;
+    /* of it: how long we did not read for its client's sake, or held it back; and since when we do
+     * not now, 0: we read. Not the database's time */
+    _Atomic uint64_t unread_us, unread_since_us;
     _Atomic uint64_t last_byte_us; /* last result byte passed on to the client */
     _Atomic uint64_t stmt_bytes;   /* result bytes of the running statement */
     _Atomic bool stmt_copy_out;    /* CopyOutResponse seen: streams from the first byte */

@@ -73,6 +73,15 @@ struct look {
     uint64_t oldest_paced_us[CLASSES_MAX];
 };
 
+/* How long its result has not been read, for the sake of a slow client. */
+static uint64_t unread_us(const struct pool_server *s, uint64_t now_us)
+{
+    uint64_t since_us = atomic_load_explicit(&s->unread_since_us, memory_order_relaxed);
+
+    return atomic_load_explicit(&s->unread_us, memory_order_relaxed) +
+           (since_us != 0 ? us_since(since_us, now_us) : 0);
+}
+
 static void look_at_lease(struct turn *t, struct look *look, const struct pool_server *s)
 {
     struct upstream *u = t->u;
@@ -91,6 +100,7 @@ static void look_at_lease(struct turn *t, struct look *look, const struct pool_s
         u->inflight[look->inflight_n++] = (struct estimator_inflight){
             .fingerprint = atomic_load_explicit(&s->stmt_fingerprint, memory_order_relaxed),
             .dispatched_us = started_us,
+            .unread_us = unread_us(s, t->now_us),
         };
 }
 

@@ -38,10 +38,10 @@ static void observe(struct client *c, struct server *s, struct pool_observation 
     if (!c->stmt_started_us)
         return;
     uint64_t took_us = now_us - c->stmt_started_us;
+    uint64_t unread_us = atomic_load_explicit(&s->lease.unread_us, memory_order_relaxed);
     *obs = (struct pool_observation){.fingerprint = c->stmt_fingerprint,
                                      .dispatched_us = c->stmt_started_us,
-                                     .service_us =
-                                         took_us > s->stalled_us ? took_us - s->stalled_us : 0};
+                                     .service_us = us_since(unread_us, took_us)};
     count_add(&counters->query_count, 1);
     count_add(&counters->query_time, took_us);
     stats_observe(&c->hub->classes[c->waiter.class_i].service, obs->service_us);

@@ -55,7 +55,7 @@ static void statement_begins(struct up *u, uint64_t fingerprint, uint32_t flags)
     if (c->stmt_started_us)
         return;
     c->stmt_started_us = hub_now(c->hub);
-    u->s->stalled_us = 0;
+    atomic_store_explicit(&u->s->lease.unread_us, 0, memory_order_relaxed);
     atomic_store_explicit(&u->s->lease.stmt_copy_out, false, memory_order_relaxed);
     atomic_store_explicit(&u->s->lease.stmt_bytes, 0, memory_order_relaxed);
     atomic_store_explicit(&u->s->lease.stmt_started_us, c->stmt_started_us, memory_order_relaxed);

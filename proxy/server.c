@@ -71,10 +71,22 @@ bool server_attach(struct server *s, struct hub *h, net_callback on_event)
 void server_hold(struct server *s, enum server_hold why)
 {
     must(s->hub);
-    if (!s->stall_started_us)
-        s->stall_started_us = hub_now(s->hub);
+    if (!atomic_load_explicit(&s->lease.unread_since_us, memory_order_relaxed))
+        atomic_store_explicit(&s->lease.unread_since_us, hub_now(s->hub), memory_order_relaxed);
     s->holds |= (uint8_t)why;
     net_read_wanted(&s->net, false);
+}
+
+/* The tick may see the time twice for a moment, and takes the statement for younger than it is. */
+static void count_unread(struct server *s)
+{
+    struct pool_server *l = &s->lease;
+    uint64_t since_us = atomic_load_explicit(&l->unread_since_us, memory_order_relaxed);
+    if (!since_us)
+        return;
+    atomic_fetch_add_explicit(&l->unread_us, us_since(since_us, hub_now(s->hub)),
+                              memory_order_relaxed);
+    atomic_store_explicit(&l->unread_since_us, 0, memory_order_relaxed);
 }
 
 void server_unhold(struct server *s, uint8_t whys)
@@ -83,9 +95,7 @@ void server_unhold(struct server *s, uint8_t whys)
     s->holds &= (uint8_t)~whys;
     if (s->holds)
         return;
-    if (s->stall_started_us)
-        s->stalled_us += us_since(s->stall_started_us, hub_now(s->hub));
-    s->stall_started_us = 0;
+    count_unread(s);
     net_read_wanted(&s->net, true);
 }
 

@@ -117,12 +117,11 @@ struct server {
     uint64_t id, connected_us, drain_until_us;
     uint8_t holds; /* enum server_hold */
     struct server_pacing pacing;
-    bool base_backup;                      /* it is a walsender, and runs BASE_BACKUP */
-    uint64_t stall_started_us, stalled_us; /* we did not read: not the database's time */
-    uint64_t bytes_untold;                 /* passed on, and not told to the pool yet */
-    uint64_t tx_bytes;                     /* passed on since it was linked */
-    uint64_t tx_rows;                      /* ... of results, COPY included */
-    uint32_t pid;                          /* cancel key */
+    bool base_backup;      /* it is a walsender, and runs BASE_BACKUP */
+    uint64_t bytes_untold; /* passed on, and not told to the pool yet */
+    uint64_t tx_bytes;     /* passed on since it was linked */
+    uint64_t tx_rows;      /* ... of results, COPY included */
+    uint32_t pid;          /* cancel key */
     uint8_t key[WIRE_KEY_MAX];
     uint16_t key_bytes;
     struct sockaddr_storage address;

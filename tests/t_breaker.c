@@ -267,7 +267,7 @@ static void test_defect_3_silence_is_not_health(void **state)
     works(BULK, 24, 0);
     struct estimator_inflight stuck[40];
     for (size_t i = 0; i < COUNT_OF(stuck); i++)
-        stuck[i] = (struct estimator_inflight){1 + i % 3, now_us};
+        stuck[i] = (struct estimator_inflight){1 + i % 3, now_us, 0};
     bool tested = false;
     for (int i = 0; i < 100 && breaker.state != BREAKER_EXONERATED; i++) { /* nothing completes */
         now_us += 100 * US_PER_MS;

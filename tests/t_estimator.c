@@ -91,7 +91,7 @@ static void test_own_pause_is_not_the_database(void **state)
     (void)state;
     fresh(true, false);
     run(20, 50, 1000);
-    struct estimator_inflight inflight = {1, now_us};
+    struct estimator_inflight inflight = {1, now_us, 0};
     feed(50, 900000, 0, 0);
     now_us += 900 * US_PER_MS;
     struct pressure p = judge(&inflight, 1);
@@ -326,7 +326,7 @@ static void test_the_slowest_are_named(void **state)
         for (int k = 0; k < 5; k++)
             estimator_observe(&estimator, 2, now_us, 64000);
     }
-    struct estimator_inflight stuck = {3, now_us - 1000000};
+    struct estimator_inflight stuck = {3, now_us - 1000000, 0};
     (void)judge(&stuck, 1);
     estimator_slowest(&estimator, slow);
     assert_true(slow[0].fingerprint == 3 && slow[0].slowdown > 500 && slow[0].n == 0);
@@ -349,7 +349,8 @@ static void test_pressure_is_a_number_whatever_comes(void **state)
                               (uint64_t)(uniform() * 2 * (double)now_us), service_us);
         }
         struct estimator_inflight inflight = {(uint64_t)(uniform() * 6),
-                                              (uint64_t)(uniform() * 2 * (double)now_us)};
+                                              (uint64_t)(uniform() * 2 * (double)now_us),
+                                              (uint64_t)(uniform() * (double)now_us)};
         struct pressure p =
             estimator_pressure(&estimator, now_us, &inflight, 1, (uint64_t)exp2(uniform() * 50));
         assert_true(p.p >= 0 && isfinite(p.p));

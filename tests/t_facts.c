@@ -344,6 +344,25 @@ static void test_waits_for_locks_are_no_load(void **state)
     assert_true(pressure() < 0.7);
 }
 
+/* Whose clients read slowly take long, and the database has no part in it. */
+static void test_slow_readers_are_no_load(void **state)
+{
+    (void)state;
+    larger_pool(40);
+    learn();
+    stuck(36);
+    for (uint32_t i = 0; i < 36; i++)
+        atomic_store(&t.waiters[i].server->unread_since_us, t.now_us);
+    pass(US_PER_S);
+    assert_true(pressure() < 0.7);
+    for (uint32_t i = 0; i < 36; i++) { /* they read again, and nothing comes */
+        atomic_store(&t.waiters[i].server->unread_since_us, 0);
+        atomic_store(&t.waiters[i].server->unread_us, US_PER_S);
+    }
+    pass(US_PER_S);
+    assert_true(pressure() >= 1);
+}
+
 static void test_a_queue_behind_locks_is_no_load(void **state)
 {
     (void)state;
@@ -604,6 +623,7 @@ int main(void)
         SCENE(test_any_number_of_edges_is_bounded),
         SCENE(test_random_graphs),
         SCENE(test_waits_for_locks_are_no_load),
+        SCENE(test_slow_readers_are_no_load),
         SCENE(test_a_queue_behind_locks_is_no_load),
         SCENE(test_a_paused_pool_hides_no_queue),
         SCENE(test_the_server_says_how_many),
