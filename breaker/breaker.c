@@ -251,6 +251,7 @@ static void trip(const struct tick *t)
     b->test_cancelled_n = 0;
     b->test_drained = false;
     b->p_before = t->p;
+    t->e->slo_tested = fmax(b->pressure.p_lat, b->pressure.p_q) < b->opts.p_high;
     b->cancel_quarters_n = 1;
     b->next_cancel_us = b->now_us + b->opts.cancel_after_us;
     b->first_test_us = b->now_us;

@@ -27,6 +27,7 @@ void estimator_opts_defaults(struct estimator_opts *opts)
         .slices_n_min = 4,
         .n_min = 30,
         .n_min_test = 12,
+        .slo_waits = true,
         .warmup_us = 40ull * US_PER_S,
         .warmup_n = 1000,
         .quick_us = 8ull * US_PER_S,
@@ -192,17 +193,18 @@ static void add_overdue(struct estimator *e, uint64_t now_us,
                                           .slowdown = exp2(age_log2 - norm->mean_log2)});
 }
 
-/* The newest run of slices of at least slices_n that holds n samples. */
-static void merge_newest(struct estimator *e, uint32_t slices_n, uint32_t n,
-                         struct window_slice *sum)
+/* The newest run of slices of at least slices_n that holds n samples; its length. */
+static uint32_t merge_newest(struct estimator *e, uint32_t slices_n, uint32_t n,
+                             struct window_slice *sum)
 {
     for (uint32_t i = 0; i < WINDOW_SLICES; i++) {
         const struct window_slice *slice = window_slice(&e->window, i);
         window_hist_merge(&sum->slowdown, &slice->slowdown);
         window_hist_merge(&sum->latency, &slice->latency);
         if (i + 1 >= slices_n && sum->slowdown.n >= n)
-            return;
+            return i + 1;
     }
+    return WINDOW_SLICES;
 }
 
 /* A queue stands if in a whole second nobody got through without waiting: the least wait, not the
@@ -230,9 +232,6 @@ static void judge_latency(const struct estimator *e, const struct window_slice *
     const struct estimator_opts *o = &e->opts;
     p->n = sum->slowdown.n;
     p->p90_us = window_hist_latency_us(&sum->latency, 0.9);
-    p->p99_us = window_hist_latency_us(&sum->latency, 0.99);
-    if (o->slo_p99_us > 0 && sum->latency.n >= SLO_N_MIN)
-        p->p_slo = p->p99_us / (double)o->slo_p99_us;
     p->blind = !e->usable || e->calm_ticks_n == 0;
     p->learning = p->blind && sum->latency.n > 0 &&
                   us_since(e->started_us, e->last_tick_us) < LEARNING_US_MAX;
@@ -242,6 +241,21 @@ static void judge_latency(const struct estimator *e, const struct window_slice *
     p->s90 = exp2(window_hist_slowdown(&sum->slowdown, 0.9) - e->calm90_log2);
     double relative = fmax(p->s50 / o->slow50, p->s90 / o->slow90);
     p->p_lat = fmin(relative, p->p90_us / (double)o->lat_floor_us);
+}
+
+/* The latencies of so many slices, and of as many more as hold enough for a p99. */
+static void judge_slo(struct estimator *e, uint32_t slices_n, struct window_hist *latency,
+                      struct pressure *p)
+{
+    const struct estimator_opts *o = &e->opts;
+    if (o->slo_p99_us > 0 && o->slo_waits)
+        for (; slices_n < WINDOW_SLICES && latency->n < SLO_N_MIN; slices_n++)
+            window_hist_merge(latency, &window_slice(&e->window, slices_n)->latency);
+    p->p99_us = window_hist_latency_us(latency, 0.99);
+    if (o->slo_p99_us > 0 && latency->n >= SLO_N_MIN)
+        p->p_slo = p->p99_us / (double)o->slo_p99_us;
+    else if (e->testing && e->slo_tested && o->slo_waits)
+        p->n = 0; /* no verdict yet: silence is not health */
 }
 
 struct pressure estimator_pressure(struct estimator *e, uint64_t now_us,
@@ -259,10 +273,11 @@ struct pressure estimator_pressure(struct estimator *e, uint64_t now_us,
     struct window_slice sum = {0};
     const struct estimator_opts *o = &e->opts;
     memset(e->overdue, 0, sizeof e->overdue);
-    merge_newest(e, o->slices_n_min, o->n_min, &sum);
+    uint32_t slices_n = merge_newest(e, o->slices_n_min, o->n_min, &sum);
     for (size_t i = 0; i < inflight_n && !p.lagging; i++)
         add_overdue(e, now_us, &inflight[i], &sum);
     judge_latency(e, &sum, &p);
+    judge_slo(e, slices_n, &sum.latency, &p);
     p.p_q = queue_pressure(e, head_wait_us);
     p.p = fmax(p.p_lat, fmax(p.p_q, p.p_slo));
     return p;
@@ -284,7 +299,7 @@ static double weight_of_tick(uint64_t time_constant_us)
 static void learn_quantiles(struct estimator *e, bool plain, uint32_t hour_i)
 {
     struct window_slice sum = {0};
-    merge_newest(e, CALM_SLICES, e->opts.n_min, &sum);
+    (void)merge_newest(e, CALM_SLICES, e->opts.n_min, &sum);
     if (sum.slowdown.n < e->opts.n_min)
         return;
     double now50 = window_hist_slowdown(&sum.slowdown, 0.5);

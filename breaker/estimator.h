@@ -45,6 +45,9 @@ struct estimator_opts {
     uint64_t lat_floor_us;     /* p90 below this is never pressure 1 */
     uint64_t q_target_us;      /* standing wait that is pressure 1 */
     uint64_t slo_p99_us;       /* 0: none */
+    bool slo_waits;            /* a p99 has a window of its own, that holds its 100 samples. The
+                                * model's is the window of P_lat: below 250 statements a second that
+                                * never holds as many, and the SLO is silent */
     uint32_t slices_n_min;     /* shortest window */
     uint32_t n_min;            /* samples a window must hold */
     uint32_t n_min_test;       /* ... while the breaker waits for the verdict of an experiment */
@@ -68,7 +71,8 @@ struct pressure {
     double p, p_lat, p_q, p_slo;
     double s50, s90;       /* slowdown of median and p90; 1 where unknown */
     double p90_us, p99_us; /* absolute; 0 where unknown */
-    uint32_t n;            /* samples with a norm in the window, overdue ones included */
+    uint32_t n;            /* samples with a norm in the window, overdue ones included; 0 where a
+                            * test is about an SLO, and there are too few for a p99 yet */
     bool blind;            /* no usable norm yet: p_lat cannot speak */
     bool learning; /* ... while statements pass: low pressure means little. At most 2 minutes */
     bool lagging;  /* the tick came late: everything above is worthless */
@@ -111,6 +115,7 @@ struct estimator {
     uint64_t started_us, last_tick_us, settled_us;
     uint64_t cut_us; /* statements dispatched before are not judged; set by an intervention */
     bool testing;    /* set by the breaker: n_min_test applies */
+    bool slo_tested; /* ... it was the SLO alone that led to the test: its word is needed */
     /* With a clean probe only what was dispatched from here on is learnt; 0: everything is. */
     uint64_t learn_from_us;
     struct estimator_slow overdue[ESTIMATOR_SLOWEST]; /* of this tick's statements in flight */

@@ -257,6 +257,27 @@ static void test_defect_2_verdict_needs_samples_of_its_own(void **state)
     assert_true(now_us - test_us > US_PER_S);
 }
 
+/* An SLO is heard at a hundred statements a second, and a test it has led to waits for its word:
+ * the database is slow whatever bulk does, and no statement that slow is far from its norm. */
+static void test_an_slo_needs_a_p99_of_its_own(void **state)
+{
+    (void)state;
+    fresh(true, false);
+    estimator.opts.slo_p99_us = 20000;
+    learn_calm(30, 10);
+    works(BULK, 24, 0);
+    for (int i = 0; i < 200 && breaker.state != BREAKER_EXONERATED; i++) {
+        now_us += 100 * US_PER_MS;
+        feed(10, 1000, 0.05, 50000);
+        struct pressure p = judge(NULL, 0);
+        breaker_tick(&breaker, &estimator, &p, use, now_us);
+        estimator_tick_end(&estimator, now_us, breaker_calm(&breaker, &p));
+        assert_int_not_equal(breaker.state, BREAKER_PROBATION);
+        assert_int_not_equal(breaker.state, BREAKER_THROTTLED);
+    }
+    assert_int_equal(breaker.state, BREAKER_EXONERATED);
+}
+
 /* 3: statements that hang since before the pause were ignored, and their silence taken for health.
  */
 static void test_defect_3_silence_is_not_health(void **state)
@@ -688,6 +709,7 @@ int main(void)
         cmocka_unit_test(test_between_healthy_and_overloaded_nothing_moves),
         cmocka_unit_test(test_defect_1_hot_row_is_no_pressure),
         cmocka_unit_test(test_defect_2_verdict_needs_samples_of_its_own),
+        cmocka_unit_test(test_an_slo_needs_a_p99_of_its_own),
         cmocka_unit_test(test_defect_3_silence_is_not_health),
         cmocka_unit_test(test_defect_4_no_cut_before_the_last_arrived),
         cmocka_unit_test(test_defect_5_no_optimism_after_cancels),

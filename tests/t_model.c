@@ -87,6 +87,7 @@ static void model_opts(struct play *play)
     play->estimator_opts.learn_blind = true;
     play->estimator_opts.quick_us = 0;
     play->estimator_opts.anchor_cap = 0;
+    play->estimator_opts.slo_waits = false;
     breaker_opts_defaults(&play->breaker_opts);
     play->breaker_opts.early_retest = false;
     play->breaker_opts.drain_unpaced = false;
