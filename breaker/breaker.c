@@ -543,6 +543,20 @@ static bool is_minor(const struct breaker *b, uint32_t class_i)
     return part < b->opts.minor_share * whole;
 }
 
+/* An earlier limit has not arrived, nor will it, as what runs cannot be cancelled; and there is
+ * another class to cut. */
+static bool is_passed_over(const struct tick *t, uint32_t class_i)
+{
+    const struct breaker *b = t->b;
+    if (b->classes[class_i].opts.cancelled || b->opts.pending_us == 0 ||
+        t->in_us < b->opts.pending_us)
+        return false;
+    for (uint32_t i = class_i + 1; i < b->classes_n; i++)
+        if (has_demand(b, i) && !limit_at_floor(&b->classes[i].limit))
+            return true;
+    return false;
+}
+
 static enum cut_verdict cut_classes(const struct tick *t)
 {
     struct breaker *b = t->b;
@@ -554,6 +568,8 @@ static enum cut_verdict cut_classes(const struct tick *t)
             continue;
         uint32_t limit_n = limit_statements(&c->limit, c->use.cap_n);
         if (unreachable_n(b, c) > 0 && c->use.active_n > limit_n) {
+            if (is_passed_over(t, i))
+                continue;
             if (c->opts.cancelled && t->p >= o->p_cancel && t->in_us >= o->cancel_after_us &&
                 b->now_us >= b->next_cancel_us) {
                 cancel(b, c, (c->use.active_n - limit_n + 1) / 2);

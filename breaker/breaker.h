@@ -90,6 +90,11 @@ struct breaker_opts {
      * one gets, not the floor; had it a part in it, it is the next to be cut. The model leaves it
      * at the floor until the culprit is back. */
     bool absolve_tried;
+    /* No class is cut before the last cut of it has arrived, nor any above it. But work that
+     * nothing ends may outlast every patience, and must not shield the classes above while the
+     * protected ones suffer: it is passed over when nothing has moved for so long. The model waits.
+     * 0: so do we */
+    uint64_t pending_us;
     double p_cancel; /* least pressure that justifies a cancel */
     double improve;  /* pressure fell to P^improve: it helped */
     uint32_t trip_ticks_n, retrip_ticks_n;

@@ -31,6 +31,7 @@ void breaker_opts_defaults(struct breaker_opts *opts)
         .forget_share = 0.5,
         .forget_us = 3ull * US_PER_S,
         .absolve_tried = true,
+        .pending_us = 3ull * US_PER_S,
         .p_cancel = 1.5,
         .improve = 0.6,
         .trip_ticks_n = 10,

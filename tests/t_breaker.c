@@ -384,6 +384,22 @@ static void test_defect_8_severe_pressure_cuts_all_at_once(void **state)
     assert_true(g(BACKUP) < 1 && g(BULK) == bulk); /* moderate: the lowest only */
 }
 
+/* Statements of a backup that nothing ends are no shield for the bulk readers above it. */
+static void test_what_never_ends_shields_nobody(void **state)
+{
+    (void)state;
+    fresh(true, false);
+    into_throttled();
+    steps(0.5, 100);
+    works(BACKUP, 8, 2);
+    works(BULK, 30, 0);
+    breaker.classes[BACKUP].limit.g = 0.5;
+    double bulk = g(BULK);
+    assert_true(bulk > 0.1);
+    steps(2.5, 60);
+    assert_true(g(BACKUP) == 0.5 && g(BULK) < bulk / 4);
+}
+
 /* Cutting a class that moves nothing changes nothing. */
 static void test_a_minor_class_is_not_cut_alone(void **state)
 {
@@ -714,6 +730,7 @@ int main(void)
         cmocka_unit_test(test_defect_4_no_cut_before_the_last_arrived),
         cmocka_unit_test(test_defect_5_no_optimism_after_cancels),
         cmocka_unit_test(test_defect_7_help_is_measured_in_octaves),
+        cmocka_unit_test(test_what_never_ends_shields_nobody),
         cmocka_unit_test(test_a_minor_class_is_not_cut_alone),
         cmocka_unit_test(test_a_level_is_forgotten_with_its_load),
         cmocka_unit_test(test_who_was_tried_in_vain_is_absolved),

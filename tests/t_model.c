@@ -94,6 +94,7 @@ static void model_opts(struct play *play)
     play->breaker_opts.minor_share = 0;
     play->breaker_opts.forget_share = 0;
     play->breaker_opts.absolve_tried = false;
+    play->breaker_opts.pending_us = 0;
     play->breaker_opts.limit.jitter = 0;
     play->breaker_opts.limit.floor_grow_us = 0;
 }

@@ -147,6 +147,24 @@ static void test_a_class_that_moves_little_is_not_cut_alone(void **state)
     assert_int_equal(replay(""), 0);
 }
 
+static void test_what_never_ends_is_passed_over(void **state)
+{
+    (void)state;
+    begin();
+    fresh(true, false);
+    works(BULK, 24, 0);
+    ticks(4, 11);
+    works(BULK, 0, 0);
+    ticks(0.3, 6);
+    works(BULK, 30, 0);
+    works(BACKUP, 8, 8);
+    ticks(1.5, 30);
+    double backup = g(BACKUP), bulk = g(BULK);
+    ticks(1.5, 60);
+    assert_true(g(BACKUP) == backup && g(BULK) < bulk);
+    assert_int_equal(replay(""), 0);
+}
+
 static void test_what_an_operator_does_is_no_contradiction(void **state)
 {
     (void)state;
@@ -188,6 +206,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_life_replays_through_the_model),
         cmocka_unit_test(test_a_class_that_moves_little_is_not_cut_alone),
+        cmocka_unit_test(test_what_never_ends_is_passed_over),
         cmocka_unit_test(test_what_an_operator_does_is_no_contradiction),
         cmocka_unit_test(test_a_log_that_lies_is_found_out),
     };

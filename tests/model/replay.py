@@ -33,6 +33,7 @@ TOLERANCE = 1e-6  # the log has nine digits
 PERIOD_MAX = 600.0
 MINOR_SHARE = 0.2  # breaker_opts.minor_share
 FORGET_SHARE, FORGET_US = 0.5, 3000000  # forget_share, forget_us
+PENDING_S = 3  # pending_us
 GAP_US = 1000000
 TICK = re.compile(r"breaker_tick upstream=(\S+) (.*)")
 MOVE = re.compile(r'breaker upstream=(\S+) at_us=(\d+) from=(\w+) to=(\w+) class=(\S+) '
@@ -157,10 +158,23 @@ class Player:
     def use(self, name):
         """A class that is off is none; one that is observed is one if none can be acted on."""
         c = self.found(name)
+        if self.is_passed_over(c):
+            return 0, 0.0, 0
         acts = any(o.mode == "enforce" and (o.active or o.rate) for o in self.now.classes)
         if c.mode == "off" or (c.mode == "observe" and acts):
             return 0, 0.0, 0
         return c.active, c.rate, c.still
+
+    def is_passed_over(self, c):
+        """Its running work cannot be cancelled, and shields nobody for long."""
+        b = self.breaker
+        if (b.mode not in ("THROTTLED", "OPEN") or b.hi < self.cfg["retrip_ticks"] or c.cancelled
+                or Exact(Fraction(self.now.at_us, 1000000)) - b.t < PENDING_S):
+            return False
+        shed_i = [shed.name for shed in b.cl].index(c.name)
+        return (c.still > 0 and c.active > b.cl[shed_i].limits()[0]
+                and any(shed.g > self.cfg["floor"] * 1.01 and any(self.use(shed.name)[:2])
+                        for shed in b.cl[shed_i + 1:]))
 
     def cancel(self, name, n):
         n = min(n, self.found(name).still)
