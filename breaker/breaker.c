@@ -248,6 +248,7 @@ static void trip(const struct tick *t)
     if (class_i == b->classes_n)
         return; /* nothing sheddable runs: not ours to heal */
     b->tests_n++;
+    b->undecided = false;
     b->test_cancelled_n = 0;
     b->test_drained = false;
     b->p_before = t->p;
@@ -879,6 +880,7 @@ void breaker_trip(struct breaker *b, uint32_t class_i, uint64_t now_us)
     l->bad_n = 1;
     l->g = l->floor;
     b->high_ticks_n = 0;
+    b->undecided = false; /* now it is decided */
     b->classes[class_i].verdict = BREAKER_IS_BY_HAND;
     move(b, BREAKER_THROTTLED, (int)class_i, "%s tripped by hand", b->classes[class_i].opts.name);
     breaker_ask(b, &b->classes[class_i]);

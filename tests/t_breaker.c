@@ -567,6 +567,24 @@ static void test_by_hand(void **state)
     assert_true(g(BULK) == 1 && g(BACKUP) == 0.01);
 }
 
+/* A verdict that is still to come does not overrule the operator, nor the next trial. */
+static void test_what_was_undecided_is_decided_by_hand(void **state)
+{
+    (void)state;
+    fresh(false, false);
+    breaker.opts.start_n = 0;
+    works(BULK, 24, 0);
+    for (int i = 0; i < 200 && breaker.state != BREAKER_THROTTLED; i++)
+        step(4);
+    assert_true(breaker.state == BREAKER_THROTTLED && breaker.undecided);
+    breaker_trip(&breaker, BULK, now_us);
+    works(BULK, 1, 0);
+    steps(4, 100);
+    assert_int_not_equal(breaker.state, BREAKER_EXONERATED);
+    assert_true(g(BULK) == 0.01);
+    assert_int_equal(breaker.classes[BULK].verdict, BREAKER_IS_BY_HAND);
+}
+
 /* ---- words
  * --------------------------------------------------------------------------------------- */
 
@@ -741,6 +759,7 @@ int main(void)
         cmocka_unit_test(test_observed_class_does_not_delay_an_enforced_one),
         cmocka_unit_test(test_switching_a_class_on_trial_ends_the_trial),
         cmocka_unit_test(test_by_hand),
+        cmocka_unit_test(test_what_was_undecided_is_decided_by_hand),
         cmocka_unit_test(test_transition_carries_all_its_inputs),
         cmocka_unit_test(test_ring_keeps_the_last_sixteen),
         cmocka_unit_test(test_words_for_operators_and_clients),
