@@ -19,6 +19,7 @@ enum {
     EXONERATED_CALM_US = 5ull * US_PER_S,
     ROUND_US = US_PER_S, /* between two rounds of cancels */
     EXONERATED_ROW_MAX = 5,
+    LOST_US_MAX = US_PER_S, /* of a trial: what is seen after an outage is the outage's */
 };
 
 static const uint32_t may_follow[] = {
@@ -249,6 +250,7 @@ static void trip(const struct tick *t)
         return; /* nothing sheddable runs: not ours to heal */
     b->tests_n++;
     b->undecided = false;
+    b->lost_us = 0;
     b->test_cancelled_n = 0;
     b->test_drained = false;
     b->p_before = t->p;
@@ -723,6 +725,7 @@ static void close_by_hand(struct breaker *b, const char *why)
     b->all_back_since_us = 0;
     b->undecided = false;
     b->mistrial = false;
+    b->lost_us = 0;
     unjudge(b);
     if (b->state != BREAKER_CLOSED)
         move(b, BREAKER_CLOSED, -1, "%s", why);
@@ -807,15 +810,26 @@ static void tick_state(const struct tick *t)
     must(!"a state");
 }
 
+/* The database was down, or we slept: a trial that missed much of that proves nothing. */
+static void note_lost(struct breaker *b, uint64_t tick_us)
+{
+    b->high_ticks_n = 0;
+    if (b->state == BREAKER_TEST || b->state == BREAKER_PROBATION)
+        b->lost_us += tick_us;
+}
+
 void breaker_tick(struct breaker *b, struct estimator *e, const struct pressure *p,
                   const struct breaker_use *use, uint64_t now_us)
 {
     must(b->classes_n == 0 || use);
+    uint64_t tick_us = us_since(b->now_us, now_us);
     set_now(b, now_us);
     breaker_note_use(b, use);
     b->pressure = *p;
     if (p->lagging) {
-        b->high_ticks_n = 0;
+        note_lost(b, tick_us);
+    } else if (b->lost_us >= LOST_US_MAX) {
+        close_by_hand(b, "nobody was there to be judged: a class was on trial");
     } else if (b->mistrial) {
         close_by_hand(b, "the mode of a class on trial was changed");
     } else {

@@ -229,7 +229,8 @@ struct breaker {
     uint64_t clean_since_us;   /* of the clean probe that runs; 0: none */
     uint64_t clean_due_us;
     uint64_t clean_flows_us; /* until then byte rates are those of the probe */
-    bool mistrial; /* the mode of a class on trial was changed: close with the next tick */
+    bool mistrial;    /* the mode of a class on trial was changed: close with the next tick */
+    uint64_t lost_us; /* of the trial: nobody was there to be judged */
     uint64_t random;
     /* totals for metrics */
     uint64_t tests_n, confirmed_n, exonerated_n, cuts_n, cancels_n, cleans_n;

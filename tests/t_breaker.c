@@ -567,6 +567,29 @@ static void test_by_hand(void **state)
     assert_true(g(BULK) == 1 && g(BACKUP) == 0.01);
 }
 
+/* The database went down in a trial: what comes after says nothing about who was held before. */
+static void test_an_outage_ends_the_trial(void **state)
+{
+    (void)state;
+    fresh(true, false);
+    works(BULK, 24, 0);
+    steps(4, 10);
+    assert_int_equal(breaker.state, BREAKER_TEST);
+    for (int i = 0; i < 30; i++) {
+        now_us += 100 * US_PER_MS;
+        struct pressure p = {.lagging = true};
+        breaker_tick(&breaker, &estimator, &p, use, now_us);
+    }
+    assert_int_equal(breaker.state, BREAKER_TEST);
+    step(0.1);
+    assert_int_equal(breaker.state, BREAKER_CLOSED);
+    assert_int_equal(breaker.classes[BULK].verdict, BREAKER_IS_NONE);
+    assert_true(g(BULK) == 1 && !breaker.classes[BULK].ask.limited);
+    steps(4, 10); /* and the next one is a trial of its own */
+    steps(4, 1);
+    assert_int_equal(breaker.state, BREAKER_TEST);
+}
+
 /* A verdict that is still to come does not overrule the operator, nor the next trial. */
 static void test_what_was_undecided_is_decided_by_hand(void **state)
 {
@@ -759,6 +782,7 @@ int main(void)
         cmocka_unit_test(test_observed_class_does_not_delay_an_enforced_one),
         cmocka_unit_test(test_switching_a_class_on_trial_ends_the_trial),
         cmocka_unit_test(test_by_hand),
+        cmocka_unit_test(test_an_outage_ends_the_trial),
         cmocka_unit_test(test_what_was_undecided_is_decided_by_hand),
         cmocka_unit_test(test_transition_carries_all_its_inputs),
         cmocka_unit_test(test_ring_keeps_the_last_sixteen),

@@ -38,7 +38,7 @@ GAP_US = 1000000
 TICK = re.compile(r"breaker_tick upstream=(\S+) (.*)")
 MOVE = re.compile(r'breaker upstream=(\S+) at_us=(\d+) from=(\w+) to=(\w+) class=(\S+) '
                   r'why="([^"]*)" (.*)')
-BY_HAND = "by hand", "mode of a class on trial", "a class was tripped"
+BY_HAND = "by hand", "mode of a class on trial", "a class was tripped", "nobody was there"
 
 
 class Exact(Fraction):
