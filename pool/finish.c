@@ -53,11 +53,13 @@ bool finish_tick(struct finish *f, uint32_t leased_n, uint64_t bytes_n, uint64_t
         end(f);
     if (!f->runs || f->due_us == 0 || leased_n == 0)
         return false;
-    bool was_late = f->late, passed = now_us >= f->due_us;
+    bool passed = now_us >= f->due_us;
     uint64_t left_s = passed ? 0 : (f->due_us - now_us) / US_PER_S;
     f->late = passed || projected_us(f, now_us) > f->due_us;
     f->needed_bytes_per_s = 0;
     if (f->late && left_s > 0 && f->last_bytes_n > f->bytes_n)
         f->needed_bytes_per_s = (f->last_bytes_n - f->bytes_n) / left_s;
-    return f->late && !was_late;
+    bool news = f->late && !f->told;
+    f->told |= f->late;
+    return news;
 }

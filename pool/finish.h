@@ -18,6 +18,7 @@ enum {
 
 struct finish {
     bool runs, late;
+    bool told; /* that it will be late: once a run, also where that is a close thing */
     uint64_t started_us, leased_us; /* when it had a lease last */
     uint64_t due_us;
     uint64_t bytes_from_n, bytes_n; /* counter at its start, moved since */

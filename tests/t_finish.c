@@ -66,6 +66,22 @@ static void test_the_next_is_compared_with_the_last(void **state)
     assert_int_equal(said_n, 1);
 }
 
+/* Now just in time and now just not: that is one alert, not one a second. */
+static void test_a_close_thing_is_told_once(void **state)
+{
+    (void)state;
+    lives(3500, 1, MB);
+    lives(100, 0, 0);
+    said_n = 0;
+    lives(70, 1, MB * 9 / 10);
+    assert_true(f.late);
+    lives(60, 1, 3 * MB);
+    assert_false(f.late);
+    lives(200, 1, 0);
+    assert_true(f.late);
+    assert_int_equal(said_n, 1);
+}
+
 static void test_short_pauses_are_of_the_run(void **state)
 {
     (void)state;
@@ -99,6 +115,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_nothing_is_known_of_the_first, fresh),
         cmocka_unit_test_setup(test_the_next_is_compared_with_the_last, fresh),
+        cmocka_unit_test_setup(test_a_close_thing_is_told_once, fresh),
         cmocka_unit_test_setup(test_short_pauses_are_of_the_run, fresh),
         cmocka_unit_test_setup(test_one_that_stands_is_late, fresh),
     };
