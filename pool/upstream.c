@@ -58,6 +58,7 @@ void upstream_set_opts(struct upstream *u, const struct upstream_opts *opts)
     lock_take(&u->lock);
     u->opts = *opts;
     u->breaker.opts.instances_n = opts->instances_n > 0 ? opts->instances_n : 1;
+    u->breaker.opts.clean_us = opts->clean_probe_us;
     facts_learn(u);
     places_set_budget(u);
     lock_drop(&u->lock);

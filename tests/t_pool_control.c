@@ -1,5 +1,6 @@
 /* The pool in the hands of the operator, and of chance: PAUSE, KILL, RECONNECT, reload, races,
  * addresses, reaping. */
+#include "pool/state.h"
 #include "tests/pool_world.h"
 
 /* ---- the operator's hand
@@ -145,6 +146,19 @@ static void test_a_server_dies_in_the_mail(void **state)
     assert_int_equal(u.died_n, 1); /* the second was to end anyway */
 }
 
+static void test_a_reload_reaches_the_breaker(void **state)
+{
+    (void)state;
+    struct upstream_opts opts;
+
+    upstream_opts_defaults(&opts);
+    opts.instances_n = 3;
+    opts.clean_probe_us = 300ull * US_PER_S;
+    upstream_set_opts(t.upstream, &opts);
+    assert_int_equal(t.upstream->breaker.opts.instances_n, 3);
+    assert_int_equal(t.upstream->breaker.opts.clean_us, 300ull * US_PER_S);
+}
+
 static void test_addresses_have_a_cap(void **state)
 {
     (void)state;
@@ -215,6 +229,7 @@ int main(void)
         SCENE(test_replication_servers_are_used_once),
         SCENE(test_reload_brings_classes),
         SCENE(test_a_server_dies_in_the_mail),
+        SCENE(test_a_reload_reaches_the_breaker),
         SCENE(test_addresses_have_a_cap),
         SCENE(test_unused_pools_are_reaped),
     };
