@@ -692,9 +692,6 @@ static void tick_throttled(const struct tick *t)
     }
 }
 
-/* ---- clean probe ------------------------------------------------------------------------------
- */
-
 /* ---- calls --------------------------------------------------------------------------------- */
 
 void breaker_init(struct breaker *b, const struct breaker_opts *opts,

@@ -107,7 +107,7 @@ struct breaker_opts {
     uint64_t cancel_after_us;
     uint64_t
         cancel_patience_us; /* beyond cancel_after: how long a test waits for cancels to end it */
-    uint64_t exonerated_us; /* no new test for so long, doubling 5 times */
+    uint64_t exonerated_us; /* no new test for so long, the fifth time in a row for 16 times that */
     bool early_retest;      /* ... unless pressure doubled since; the model has it not */
     /* Of a class that is not paced, what runs runs on, and a pause shows only as it drains. So a
      * test of the last candidate waits for that (up to the patience for cancels); having helped, it

@@ -1,8 +1,8 @@
 /* How much slower than normal the protected statements of one upstream are: one number, pressure.
  *
- *   observe(fingerprint, dispatched, service) ─> window slice ─┐  every 100 ms
- *   observe_wait(wait), queue_empty() ─────────> window slice ─┼─> pressure() ─> breaker ─>
- * tick_end() statements in flight (overdue) ────────────────────────────┘
+ *     observe(statement) ───────────────> slice ─┐  every 100 ms
+ *     observe_wait(), queue_empty() ────> slice ─┼─> pressure() ─> breaker ─> tick_end()
+ *     statements in flight (overdue) ────────────┘
  *
  * P >= 1 is overloaded, P < 0.7 healthy; P = max of
  *   P_lat  median and p90 of latency over each statement's own norm, over the preset's thresholds,

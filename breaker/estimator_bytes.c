@@ -5,7 +5,7 @@
  *     entries   fingerprint, norm, weight, anchor; those that are trusted, at most 4096
  *     checksum  FNV-1a of all before it
  *
- * Little-endian, fixed widths, no padding; 45 bytes an entry, so that all of it fits in 256 KiB.
+ * Little-endian, fixed widths, no padding; 40 bytes an entry, so that all of it fits in 256 KiB.
  * Numbers are checked as if an enemy had written them: what is read is a file.
  */
 #include "breaker/estimator.h"
