@@ -202,10 +202,10 @@ static void obey_breaker(struct upstream *u)
     for (uint32_t i = 0; i < u->breaker.classes_n; i++) {
         struct tier *tier = &u->tiers[u->breaker_order[i]];
         const struct breaker_ask *ask = &u->breaker.classes[i].ask;
-        tier->held = ask->held;
-        tier->limited = ask->limited || ask->held;
-        if (u->breaker.state == BREAKER_OPEN && tier->limited &&
-            u->classes[u->breaker_order[i]].on_overload & CLASS_HOLD)
+        bool holds = (u->classes[u->breaker_order[i]].on_overload & CLASS_HOLD) != 0;
+        tier->held = holds && ask->held;
+        tier->limited = holds && (ask->limited || ask->held);
+        if (u->breaker.state == BREAKER_OPEN && tier->limited)
             shed_mask |= BIT(u->breaker_order[i]);
     }
     atomic_store_explicit(&u->shed_mask, shed_mask, memory_order_relaxed);

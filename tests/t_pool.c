@@ -265,6 +265,26 @@ static void test_a_tripped_class_is_held_and_told(void **state)
     assert_true(has(7));
 }
 
+/* on_overload without hold: what runs may be slowed, and nobody is kept waiting. */
+static void test_a_class_that_must_not_be_held_gets_in(void **state)
+{
+    (void)state;
+    struct err err;
+    t.classes.at[BULK].on_overload = CLASS_PACE;
+    assert_true(registry_set_classes(t.registry, &t.classes, &err));
+    struct pool *p = make_pool("big", "web", 20);
+    pool_client_add(p, BULK);
+    upstream_trip(t.upstream, BULK, t.now_us);
+    pass(100 * US_PER_MS);
+    for (uint32_t i = 0; i < 4; i++) {
+        (void)ask(p, i, BULK);
+        assert_true(has(i));
+    }
+    struct class_stats s;
+    show_class(t.upstream, BULK, t.now_us, &s);
+    assert_false(s.limited);
+}
+
 static void test_a_wrong_password_is_told_at_once(void **state)
 {
     (void)state;
@@ -512,6 +532,7 @@ int main(void)
         SCENE(test_full_queue_refuses_the_greedy),
         SCENE(test_deadlines),
         SCENE(test_a_tripped_class_is_held_and_told),
+        SCENE(test_a_class_that_must_not_be_held_gets_in),
         SCENE(test_a_wrong_password_is_told_at_once),
         SCENE(test_restarts),
         SCENE(test_a_full_server_lowers_the_budget),
