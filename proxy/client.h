@@ -63,7 +63,8 @@ struct client_login {
     enum client_door door; /* door.h */
     uint8_t door_class_i;  /* CLASSES_MAX: not known */
     bool door_sheddable;
-    uint64_t door_us; /* let in */
+    uint64_t door_us;              /* came, then: let in */
+    struct door_queue *door_queue; /* WAITS */
 };
 
 struct census_entry;

@@ -1,15 +1,32 @@
 /* Who may log in now. See door.h. */
 #include "proxy/door.h"
 
+#include <stdlib.h>
+#include <string.h>
 #include <utlist.h>
 
+#include "proxy/hash.h"
 #include "proxy/session.h"
 
-_Static_assert(CLASSES_MAX < 32, "a bit for each class, and one for those of none yet");
-
 enum {
-    INSIDE_US_MAX = US_PER_S, /* then it is its client that takes so long */
+    INSIDE_US_MAX = US_PER_S,   /* then it is its client that takes so long */
+    BUSY_US_MAX = US_PER_S / 4, /* ... where others wait; a round trip around the world */
+    STANDING_US = 5 * US_PER_S, /* as in the pool's queues: OVERLOAD.md 3.10 */
+    PREFIX_BYTES = 8,           /* of IPv6, which one site has to itself */
     BUCKET_US = 2 * US_PER_S,
+};
+
+struct door_key {
+    uint8_t address[16];
+    uint8_t class_i;
+};
+
+/* Made for the first who waits, gone with the last. */
+struct door_queue {
+    struct door_key key;
+    struct client *waiting;         /* in the order of their coming */
+    struct door_queue *prev, *next; /* of door.turns */
+    UT_hash_handle hh;              /* of door.queues */
 };
 
 static uint32_t part_of(const struct hub *h, uint32_t n)
@@ -69,45 +86,89 @@ static void admit(struct client *c, uint64_t now_us)
     DL_APPEND2(h->door.inside, c, door_prev, door_next);
 }
 
-/* Whether somebody of the same kind has waited longer. */
-static bool is_taken(const struct hub *h, uint8_t class_i)
+/* ---- those who wait ----------------------------------------------------------------------------
+ */
+
+static struct door_key key_of(const struct client *c)
 {
-    const struct client *c;
-    DL_FOREACH2(h->door.waiting, c, door_next)
-    {
-        if (c->login->door_class_i == class_i)
-            return true;
+    static const uint8_t v4[12] = {[10] = 0xff, [11] = 0xff};
+    struct door_key key;
+    bool is_v4 = !memcmp(c->peer.address, v4, sizeof v4);
+    memset(&key, 0, sizeof key);
+    memcpy(key.address, c->peer.address, is_v4 ? sizeof key.address : PREFIX_BYTES);
+    key.class_i = c->login->door_class_i;
+    return key;
+}
+
+/* False: no memory for a queue. */
+static bool join(struct client *c)
+{
+    struct hub *h = c->hub;
+    struct door_key key = key_of(c);
+    struct door_queue *q;
+    HASH_FIND(hh, h->door.queues, &key, sizeof key, q);
+    if (!q) {
+        q = calloc(1, sizeof *q);
+        if (!q)
+            return false;
+        q->key = key;
+        HASH_ADD(hh, h->door.queues, key, sizeof q->key, q);
+        DL_APPEND(h->door.turns, q);
     }
-    return false;
+    c->login->door = CLIENT_DOOR_WAITS;
+    c->login->door_us = hub_now(h);
+    c->login->door_queue = q;
+    h->door.waiting_n[key.class_i]++;
+    DL_APPEND2(q->waiting, c, door_prev, door_next);
+    return true;
+}
+
+static void unjoin(struct client *c)
+{
+    struct hub *h = c->hub;
+    struct door_queue *q = c->login->door_queue;
+    must(c->login->door == CLIENT_DOOR_WAITS && h->door.waiting_n[q->key.class_i] > 0);
+    h->door.waiting_n[q->key.class_i]--;
+    DL_DELETE2(q->waiting, c, door_prev, door_next);
+    c->login->door = CLIENT_DOOR_OUTSIDE;
+    c->login->door_queue = NULL;
+    if (q->waiting)
+        return;
+    HASH_DEL(h->door.queues, q);
+    DL_DELETE(h->door.turns, q);
+    free(q);
 }
 
 bool door_enter(struct client *c, uint8_t class_i)
 {
     struct hub *h = c->hub;
-    must(c->login->door == CLIENT_DOOR_OUTSIDE);
+    must(c->login->door == CLIENT_DOOR_OUTSIDE && class_i <= CLASSES_MAX);
     c->login->door_class_i = class_i;
-    if (may(c, hub_now(h)) && !is_taken(h, class_i)) {
+    if (may(c, hub_now(h)) && h->door.waiting_n[class_i] == 0) {
         admit(c, hub_now(h));
         return true;
     }
-    c->login->door = CLIENT_DOOR_WAITS;
-    DL_APPEND2(h->door.waiting, c, door_prev, door_next);
-    return false;
+    if (join(c))
+        return false;
+    admit(c, hub_now(h));
+    return true;
 }
 
-/* In the order of their coming, each class for itself: one that has no token keeps nobody else. */
+/* A class that has no token keeps nobody of another. */
 static struct client *next_in(struct hub *h, uint64_t now_us)
 {
-    uint32_t kept_mask = 0;
-    struct client *c;
+    struct door_queue *q;
     if (!has_room(h, CLASSES_MAX))
         return NULL; /* for nobody: thousands may wait, and need not be looked at */
-    DL_FOREACH2(h->door.waiting, c, door_next)
+    DL_FOREACH(h->door.turns, q)
     {
-        uint32_t bit = BIT(c->login->door_class_i);
-        if (!(kept_mask & bit) && may(c, now_us))
-            return c;
-        kept_mask |= bit;
+        struct client *first = q->waiting;
+        if (!may(first, now_us))
+            continue;
+        DL_DELETE(h->door.turns, q);
+        DL_APPEND(h->door.turns, q);
+        bool stands = now_us > first->login->door_us + STANDING_US;
+        return stands ? first->door_prev : first; /* utlist: before the first is the last */
     }
     return NULL;
 }
@@ -117,7 +178,7 @@ static void let_in(struct hub *h)
     uint64_t now_us = hub_now(h);
     struct client *c;
     while ((c = next_in(h, now_us))) {
-        DL_DELETE2(h->door.waiting, c, door_prev, door_next);
+        unjoin(c);
         admit(c, now_us);
         hello_go_on(c);
     }
@@ -139,7 +200,7 @@ static void step_out(struct client *c)
     h->door.inside_n--;
     h->door.sheddable_n -= c->login->door_sheddable;
     DL_DELETE2(h->door.inside, c, door_prev, door_next);
-    if (!h->door.waiting || h->door.called)
+    if (!h->door.turns || h->door.called)
         return;
     h->door.called = true; /* later in this turn: nothing recurses from one client into the next */
     h->door.letter.open = open_door;
@@ -154,13 +215,13 @@ void door_leave(struct client *c)
         step_out(c);
         return;
     }
-    c->login->door = CLIENT_DOOR_OUTSIDE;
-    DL_DELETE2(c->hub->door.waiting, c, door_prev, door_next);
+    unjoin(c);
 }
 
 void door_sweep(struct hub *h, uint64_t now_us)
 {
-    while (h->door.inside && now_us > h->door.inside->login->door_us + INSIDE_US_MAX)
+    uint64_t max_us = h->door.turns ? BUSY_US_MAX : INSIDE_US_MAX;
+    while (h->door.inside && now_us > h->door.inside->login->door_us + max_us)
         step_out(h->door.inside);
     let_in(h);
 }

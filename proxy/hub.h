@@ -21,6 +21,7 @@ struct server;
 struct cancel;
 struct control;
 struct dns;
+struct door_queue;
 struct gates;
 
 enum { HUB_REASONS_MAX = 8 }; /* at least STEER_REASONS_N */
@@ -89,9 +90,11 @@ struct hub {
     struct client *held; /* refused, and to be told later; see hold.h */
     uint32_t held_n;
     struct retry_table retries;
-    struct { /* see door.h */
-        struct client *waiting, *inside;
+    struct {                               /* see door.h */
+        struct door_queue *queues, *turns; /* by whose they are; in the order of their turns */
+        struct client *inside;
         uint32_t inside_n, sheddable_n;
+        uint32_t waiting_n[CLASSES_MAX + 1];
         uint64_t empty_us[CLASSES_MAX];
         bool called;
         struct letter letter;

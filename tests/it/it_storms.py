@@ -1,4 +1,5 @@
 """Storms: clients that come back at once, and many that log in together."""
+import socket
 import time
 
 import raw
@@ -100,3 +101,24 @@ def a_storm_of_logins_lets_users_in(t):
     for login in storm:
         login.get(40)
     same(weir.value("SELECT 1"), 1, "afterwards")
+
+
+@case(beyond="it lets in as many as come")
+def silent_logins_of_others_keep_nobody_out(t):
+    """Those who begin a login and never end it come from other addresses: one turn of theirs passes
+    before a user's."""
+    weir = t.weir(max_client_logins=4, client_login_timeout=60, auth_type="md5",
+                  userlist={"app": "password"})
+    silent = []
+    for i in range(200):
+        sock = socket.socket()
+        sock.bind((f"127.0.0.{2 + i % 4}", 0))
+        sock.connect(weir.tcp)
+        sock.send(raw.startup(user="app", database="postgres"))
+        silent.append(sock)
+    seconds, value = timed(lambda: weir.value("SELECT 1", user="app", password="password"))
+    t.note(f"a user's login and query: {seconds:.1f} s")
+    same(value, 1, "a user's answer")
+    holds(seconds < 5, f"{seconds:.1f} s for a login")
+    for sock in silent:
+        sock.close()
