@@ -542,8 +542,8 @@ static const struct key class_keys[] = {
     CLASS_BYTES("demote_bytes", demote_after_bytes, 0, "... one with a larger result; 0: never."),
     CLASS_INT("demote_rows", demote_after_rows, 0, INT32_MAX,
               "... one with a result of more rows; 0: never."),
-    CLASS_BOOL("demote_copy_out", demote_copy_out, "... one that begins with COPY ... TO STDOUT."),
-    CLASS_BOOL("demote_cursor", demote_cursor, "... one that begins with DECLARE ... CURSOR."),
+    CLASS_BOOL("demote_copy_out", demote_copy_out, "... one with COPY ... TO STDOUT."),
+    CLASS_BOOL("demote_cursor", demote_cursor, "... one with DECLARE ... CURSOR."),
     CLASS_CHOICE("route", route, class_routes, 0,
                  "Where its clients are served: database (by target_session_attrs), or replica: on "
                  "a standby, where the database has several hosts."),

@@ -74,8 +74,8 @@ struct class_opts {
     uint64_t demote_after_us;    /* a transaction longer than this; 0: never */
     uint64_t demote_after_bytes; /* ... or with a larger result; 0: never */
     uint32_t demote_after_rows;  /* ... or one of more rows; 0: never */
-    bool demote_copy_out;        /* COPY TO STDOUT at the start of a transaction */
-    bool demote_cursor;          /* DECLARE CURSOR at the start of a transaction */
+    bool demote_copy_out;        /* a transaction with COPY TO STDOUT */
+    bool demote_cursor;          /* ... with DECLARE CURSOR */
     enum class_route route;      /* of its clients; a demoted transaction stays where it is */
     enum class_route_fallback route_fallback; /* where no replica will do */
     uint64_t max_lag_us;                      /* of a replica; 0: any */

@@ -180,12 +180,30 @@ static void read_less(struct client *c)
         net_watch_end(&c->net);
 }
 
+/* BEGIN has told nothing of what its transaction is for; COPY and DECLARE do. Not in session mode,
+ * where the server's class would be the session's from then on. */
+static void look_again(struct client *c, uint32_t flags_before)
+{
+    const struct route_cell *cell = route_cell(c->route, c->hub);
+    uint32_t news = c->server->sql_flags & ~flags_before;
+    if (!(news & (SQL_COPY_OUT | SQL_CURSOR)) || c->waiter.class_i != c->class_i ||
+        cell->settings.pool_mode == POOL_MODE_SESSION)
+        return;
+    if (news & SQL_COPY_OUT)
+        session_demote(c, CLASS_WHY_COPY_OUT);
+    if (news & SQL_CURSOR && c->waiter.class_i == c->class_i)
+        session_demote(c, CLASS_WHY_CURSOR);
+}
+
 static void linked_step(struct client *c, struct view *in)
 {
     struct server *s = c->server;
+    uint32_t flags = s->sql_flags;
     if (cull_holds(s))
         return; /* until the cancel is over: flow_go_on() */
-    switch (relay_up(c, in)) {
+    enum relay_verdict verdict = relay_up(c, in);
+    look_again(c, flags);
+    switch (verdict) {
     case RELAY_SLOW:
         read_less(c);
         /* fall through */

@@ -215,6 +215,30 @@ static uint8_t class_of_transaction(const struct client *c, uint32_t sql_flags)
     return class_i;
 }
 
+static void log_demoted(const struct client *c, uint8_t from_i, enum class_why why)
+{
+    const struct class_opts *classes = c->hub->config->classes->at;
+    log_info("C-%#llx: %s/%s transaction demoted from=%s to=%s why=%s", (unsigned long long)c->id,
+             c->route->database, c->route->user, classes[from_i].name,
+             classes[c->waiter.class_i].name, class_why_name(why));
+}
+
+void session_demote(struct client *c, enum class_why why)
+{
+    struct hub *h = c->hub;
+    struct pool_actions actions;
+    uint8_t from_i = c->waiter.class_i, to_i = class_demoted(h->config->classes, from_i, why);
+    must(c->server);
+    if (to_i == from_i)
+        return;
+    c->waiter.class_i = to_i;
+    count_add(&h->classes[from_i].demoted, 1);
+    if (why != CLASS_WHY_COPY_OUT && why != CLASS_WHY_CURSOR) /* those may be every transaction */
+        log_demoted(c, from_i, why);
+    pool_demote(&c->server->lease, to_i, hub_now(h), &actions);
+    session_carry_out(h, &actions);
+}
+
 /* Asks the pool. Afterwards the client may be in any state. */
 void session_ask(struct client *c)
 {

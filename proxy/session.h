@@ -54,6 +54,8 @@ void session_notice(struct client *c, const char *text);
 /* The class of a client of a route that calls itself this (may be NULL); and whose parallel job it
  * is of (waiter.group). */
 uint8_t session_classify(struct client *c, const char *application_name);
+/* Its transaction leaves its class for its rest, if the class says so. */
+void session_demote(struct client *c, enum class_why why);
 void session_tell_ready(struct client *c, uint8_t status);
 void session_tell_refused(struct client *c);
 

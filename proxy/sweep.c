@@ -32,30 +32,15 @@ static bool over(uint64_t limit_us, uint64_t since_us, uint64_t now_us)
 }
 
 /* A transaction that runs on and on leaves its class for its rest. */
-static void demote(struct client *c, struct server *s, uint64_t now_us)
+static void demote(struct client *c, const struct server *s, uint64_t now_us)
 {
-    const struct class_table *classes = c->hub->config->classes;
-    uint8_t class_i = c->waiter.class_i;
-    const struct class_opts *opts = &classes->at[class_i];
-    struct pool_actions actions;
-    enum class_why why = CLASS_WHY_TIME;
-    bool long_run = over(opts->demote_after_us, c->tx_started_us, now_us);
+    const struct class_opts *opts = &c->hub->config->classes->at[c->waiter.class_i];
     if (opts->demote_after_bytes && s->tx_bytes > opts->demote_after_bytes)
-        why = CLASS_WHY_BYTES;
+        session_demote(c, CLASS_WHY_BYTES);
     else if (opts->demote_after_rows && s->tx_rows > opts->demote_after_rows)
-        why = CLASS_WHY_ROWS;
-    else if (!long_run)
-        return;
-    uint8_t to_i = class_demoted(classes, class_i, why);
-    if (to_i == class_i)
-        return;
-    c->waiter.class_i = to_i;
-    count_add(&c->hub->classes[class_i].demoted, 1);
-    log_info("C-%#llx: %s/%s transaction demoted from=%s to=%s why=%s", (unsigned long long)c->id,
-             c->route->database, c->route->user, opts->name, classes->at[to_i].name,
-             class_why_name(why));
-    pool_demote(&s->lease, to_i, now_us, &actions);
-    session_carry_out(c->hub, &actions);
+        session_demote(c, CLASS_WHY_ROWS);
+    else if (over(opts->demote_after_us, c->tx_started_us, now_us))
+        session_demote(c, CLASS_WHY_TIME);
 }
 
 static void sweep_linked(struct server *s, uint64_t now_us)

@@ -2,6 +2,7 @@
 import time
 
 import psycopg
+import raw
 
 from harness import case, holds, in_thread, refused, same, wait_until
 
@@ -134,6 +135,35 @@ def a_copy_out_of_psql_is_demoted_while_it_lasts(t, sql):
     same(class_of(weir, "psql"), "bulk", "its class meanwhile")
     child.kill()
     child.wait()
+
+
+LATER = {
+    "COPY": ("COPY (SELECT pg_sleep(3)) TO STDOUT",),
+    "a cursor": ("DECLARE c CURSOR FOR SELECT pg_sleep(3)", "FETCH ALL FROM c"),
+}
+
+
+@case(beyond=BEYOND, each={f"{name} {how}": (LATER[name], how)
+                           for name in LATER for how in ("simple", "extended")})
+def what_follows_a_begin_demotes_as_well(t, what):
+    """Drivers send BEGIN by itself, so that only a later statement tells what comes."""
+    texts, how = what
+    weir = t.weir()
+    client = weir.raw(application_name="psql")
+    client.query("BEGIN")
+    for text in texts[:-1]:
+        client.query(text)
+    one = raw.query(texts[-1])
+    if how == "extended":
+        one = raw.parse("", texts[-1]) + raw.bind("", "") + raw.execute() + raw.sync()
+    client.send(one)
+    wait_until("it runs", lambda: t.pg.running_n("pg_sleep") or t.pg.running_n("FETCH"))
+    wait_until("it counts as bulk", lambda: shown(weir, "bulk")["active"] == 1, 2)
+    client.until_ready()
+    client.query("COMMIT")
+    client.send(raw.query("SELECT pg_sleep(1)"))
+    wait_until("its next one is a user's", lambda: shown(weir, "interactive")["active"] == 1, 2)
+    same(shown(weir, "bulk")["active"], 0, "bulk")
 
 
 def shown(weir, name):
