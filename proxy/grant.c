@@ -8,6 +8,7 @@
 #include "proxy/log.h"
 #include "proxy/server_login.h"
 #include "proxy/session.h"
+#include "proxy/sock.h"
 #include "proxy/steer.h"
 
 struct server *grant_server_of(struct pool_server *lease)
@@ -175,6 +176,14 @@ static bool is_paced(const struct hub *h, uint8_t class_i)
         return false;
     const struct class_opts *opts = &classes->at[class_i];
     return opts->byte_rate > 0 || (opts->priority > 0 && opts->on_overload & CLASS_PACE);
+}
+
+void grant_bound(struct server *s, uint8_t class_i)
+{
+    if (s->bounded || !is_paced(s->hub, class_i))
+        return;
+    sock_bound(s->net.fd);
+    s->bounded = true;
 }
 
 static void open_order(struct worker *w, struct letter *l)

@@ -117,6 +117,7 @@ struct server {
     uint64_t id, connected_us, drain_until_us;
     uint8_t holds; /* enum server_hold */
     struct server_pacing pacing;
+    bool bounded;          /* its receive buffer does not grow */
     bool base_backup;      /* it is a walsender, and runs BASE_BACKUP */
     uint64_t bytes_untold; /* passed on, and not told to the pool yet */
     uint64_t tx_bytes;     /* passed on since it was linked */

@@ -146,6 +146,7 @@ static enum server_login_verdict connect_next(struct server *s, enum pool_failur
             return fail(failure, POOL_FAILED_LOGIN); /* our shortage, not the server's health */
         }
         sock_tune(fd, &l->config->globals, l->is_unix);
+        s->bounded = l->is_unix || l->bounded || l->config->globals.tcp_socket_buffer > 0;
         if (l->bounded && !l->is_unix && !l->config->globals.tcp_socket_buffer)
             sock_bound(fd);
         if (connect(fd, to, bytes) < 0 && errno != EINPROGRESS) {

@@ -235,6 +235,7 @@ void session_demote(struct client *c, enum class_why why)
     count_add(&h->classes[from_i].demoted, 1);
     if (why != CLASS_WHY_COPY_OUT && why != CLASS_WHY_CURSOR) /* those may be every transaction */
         log_demoted(c, from_i, why);
+    grant_bound(c->server, to_i);
     pool_demote(&c->server->lease, to_i, hub_now(h), &actions);
     session_carry_out(h, &actions);
 }
@@ -381,6 +382,7 @@ static void link_to(struct client *c, struct server *s)
     count_add(&counters->wait_time, waited_us);
     stats_observe(&c->hub->classes[c->waiter.class_i].wait, waited_us);
     must(!s->client && s->state == SERVER_IDLE);
+    grant_bound(s, c->waiter.class_i);
     c->server = s;
     s->client = c;
     s->sql_flags = 0;

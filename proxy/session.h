@@ -84,6 +84,9 @@ void grant_closed(struct server *s, struct hub *h, bool leased_here);
 /* Opens l in that loop: by mail, or later in this turn when it is h's own. */
 void grant_send(struct hub *h, uint16_t worker, struct letter *l);
 struct server *grant_server_of(struct pool_server *lease);
+/* A client of that class gets it: what the kernel takes in of its result is bounded, if it may have
+ * to be held back and was opened for one that may not. */
+void grant_bound(struct server *s, uint8_t class_i);
 
 /* ---- drain.c
  * -------------------------------------------------------------------------------------- */

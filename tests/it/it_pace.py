@@ -1,10 +1,13 @@
 """Pacing: what a class may read a second, of results of all kinds, and who is never held back."""
 import hashlib
+import re
+import shutil
 import socket
+import subprocess
 import time
 
 import raw
-from harness import case, give_away, holds, in_thread, same, wait_until
+from harness import Skip, case, give_away, holds, in_thread, same, wait_until
 from it_tls import Certificates
 
 BEYOND = "it knows no classes"
@@ -82,6 +85,19 @@ def a_result_is_held(t, kind):
     holds(row["paced_held_us"] > 0, "no time was held")
     holds(row["paced_age_us"] > 2_000_000, f"age of the transaction: {row['paced_age_us']}")
     holds("pgweir_class_paced_bytes_total{" in weir.status("/metrics")[1], "no metric")
+
+
+@case(beyond=BEYOND, each={"its own": True, "a user's": False})
+def the_kernel_takes_in_little(t, is_own):
+    """Also where a server was opened for a class that is never paced."""
+    if not shutil.which("ss"):
+        raise Skip("no ss here, which tells of the buffers of sockets")
+    weir = t.weir(text=SLOW, default_pool_size=1)
+    same(weir.value("SELECT 1", application_name="slow" if is_own else "psql"), 1, "opened")
+    same(weir.value("SELECT 1", application_name="slow"), 1, "used by the class that is paced")
+    said = subprocess.run(["ss", "-tnmH", "state", "established", "dst", f"127.0.0.1:{t.pg.port}"],
+                          capture_output=True, text=True, check=True).stdout
+    same(re.findall(r",rb(\d+),", said), [str(2 * (256 << 10))], "receive buffers")
 
 
 @case(beyond=BEYOND)
