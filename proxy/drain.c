@@ -235,10 +235,13 @@ static void silence(struct server *s)
 void drain_abandon(struct server *s)
 {
     const struct class_table *classes = s->hub->config->classes;
+    bool prepares = s->state == SERVER_PREPARING; /* what runs is ours */
     must(!s->client);
     read_on(s);
     if (s->state == SERVER_CLEANING || s->state == SERVER_DRAINING)
-        return; /* that goes on without its client */
+        return;   /* that goes on without its client */
+    if (prepares) /* it may have the client's settings, or get them yet: nobody has noted which */
+        s->dirt |= SERVER_DIRT_SETTINGS;
     if (s->up_cut || net_stuck(&s->net)) {
         give_up(s, "client left it in the middle of a message");
         return;
@@ -252,14 +255,15 @@ void drain_abandon(struct server *s)
     bool busy = owed_n(&s->owed) > 0;
     bool writes =
         s->sql_flags & SQL_WRITE && atomic_load_explicit(&s->lease.tx_writes, memory_order_relaxed);
-    bool finishes = writes || classes->at[s->lease.class_i].orphan == CLASS_ORPHAN_FINISH;
+    bool finishes =
+        !prepares && (writes || classes->at[s->lease.class_i].orphan == CLASS_ORPHAN_FINISH);
     if (!finish_batch(s)) {
         session_server_lost(s, NULL);
         return;
     }
     s->drain_until_us = busy && finishes ? 0 : hub_now(s->hub) + DRAIN_US_MAX;
     if (busy && !finishes) {
-        count_add(&s->hub->classes[s->lease.class_i].orphans, 1);
+        count_add(&s->hub->classes[s->lease.class_i].orphans, !prepares);
         cancel_send(s, NULL);
     }
     drain_step(s);

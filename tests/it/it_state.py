@@ -3,6 +3,9 @@
 All cases run on a pool of one server, so the second client gets the very connection the first one
 dirtied.
 """
+import os
+import signal
+
 import psycopg
 
 import raw
@@ -280,3 +283,27 @@ def settings_that_cannot_be_read_back_end_their_client(t):
     refused(lambda: client.execute("SELECT 1"), text="read back")
     same(client.closed, True, "closed")
     same(weir.value("SHOW search_path"), '"$user", public', "what others see")
+
+
+@case(beyond="it gives the server back with them", each={"quits": True, "vanishes": False})
+def settings_on_their_way_to_a_server_meet_nobody_else(t, quits):
+    """The client goes while the server is given its settings: nobody may get it with them."""
+    weir = t.weir(default_pool_size=1)
+    same(weir.value("SHOW work_mem"), "4MB", "before")
+    backend = weir.value("SELECT pg_backend_pid()")
+    client = weir.raw(options="-c work_mem=12345kB")
+    os.kill(backend, signal.SIGSTOP)
+    try:
+        client.send(raw.query("SELECT 1"))
+        wait_until("its settings are on their way", lambda: "tested" in
+                   [row["state"] for row in weir.console("SHOW SERVERS")])
+        if quits:
+            client.send(raw.terminate())
+        client.close()
+        wait_until("it is gone", lambda: weir.console("SHOW CLIENTS") == [] or
+                   "12345" not in str(weir.console("SHOW CLIENTS")))
+        wait_until("the server drains", lambda: "tested" not in
+                   [row["state"] for row in weir.console("SHOW SERVERS")])
+    finally:
+        os.kill(backend, signal.SIGCONT)
+    same(weir.value("SHOW work_mem"), "4MB", "what the next client has")
