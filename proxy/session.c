@@ -490,6 +490,16 @@ void session_turn_away(struct client *c)
     refuse_login(c);
 }
 
+/* Nothing of its statement has been sent: it has no server any more. */
+static void cancel_unsent(struct client *c)
+{
+    struct server *s = c->server;
+    c->server = NULL;
+    s->client = NULL;
+    drain_abandon(s);
+    refuse(c, CLIENT_REFUSAL_CANCELLED);
+}
+
 bool session_cancel(struct client *c, struct letter *done)
 {
     struct pool_actions actions;
@@ -503,6 +513,10 @@ bool session_cancel(struct client *c, struct letter *done)
         c->server->cancel_asked = true;
         cancel_send(c->server, done);
         return true;
+    }
+    if (c->state == CLIENT_PREPARING && !c->tx_lost) {
+        cancel_unsent(c);
+        return false;
     }
     if (c->state != CLIENT_QUEUED)
         return false;

@@ -1,4 +1,6 @@
 """Cancel: the right query, no other, and also one that still waits in our queue."""
+import os
+import signal
 import time
 
 import psycopg
@@ -43,6 +45,26 @@ def cancels_a_query_that_waits_in_the_queue(t):
     holder.commit()
     same(queued.execute("SELECT 1").fetchone()[0], 1, "the cancelled client goes on")
     same(holder.execute("SELECT 2").fetchone()[0], 2, "the holder goes on")
+
+
+@case(beyond="^C does nothing before the server has its settings")
+def cancels_a_query_whose_server_is_being_prepared(t):
+    weir = t.weir(default_pool_size=1)
+    backend = weir.value("SELECT pg_backend_pid()")
+    client = weir.raw(options="-c work_mem=12345kB")
+    os.kill(backend, signal.SIGSTOP)
+    try:
+        client.send(raw.query("CREATE TABLE never_made (n int)"))
+        wait_until("its settings are on their way", lambda: "tested" in
+                   [row["state"] for row in weir.console("SHOW SERVERS")])
+        send_cancel(weir, client.key)
+        kinds = [(kind, raw.error_fields(body).get("C") if kind == "E" else body)
+                 for kind, body in client.until_ready(errors="return")]
+        same(kinds, [("E", "57014"), ("Z", b"I")], "its answer")
+    finally:
+        os.kill(backend, signal.SIGCONT)
+    same(client.query("SHOW work_mem"), [["12345kB"]], "it goes on")
+    same(weir.value("SELECT count(*) FROM pg_class WHERE relname = 'never_made'"), 0, "tables")
 
 
 @case()
