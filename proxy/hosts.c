@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proxy/gates.h"
 #include "proxy/log.h"
 #include "proxy/server_login.h"
 #include "proxy/session.h"
@@ -204,7 +205,8 @@ struct search {
     struct pool *found;
 };
 
-/* A route whose line names the host: its user and password. */
+/* A route whose line names the host: its user and password. Not of a database that is paused: who
+ * paused it wants nobody there. */
 static bool look_at_pool(struct pool *p, void *arg)
 {
     struct search *s = arg;
@@ -214,6 +216,8 @@ static bool look_at_pool(struct pool *p, void *arg)
     if (!db || !config_is_steered(cfg, db) || route_host_i(cfg, db, s->host->upstream) < 0)
         return true;
     if (!atomic_load_explicit(&r->clients_n, memory_order_relaxed) && !db->user)
+        return true;
+    if (gates_of(s->hub->proxy->gates, r->database).paused)
         return true;
     if (s->n++ == s->turn_i || !s->found)
         s->found = p;

@@ -498,6 +498,27 @@ def a_reload_names_other_hosts(t):
     wait_until("it is where it was", lambda: port_of(client) == c.primary.port, 10)
 
 
+@case(beyond="it knows no roles", seconds=90, each=FINDERS)
+def a_paused_database_is_not_logged_in_to(t, finder):
+    """Who pauses it may want to rename it, or to copy it: nobody may be there."""
+    c = Cluster(t, 0)
+    with c.primary.connect() as direct:
+        direct.execute("CREATE DATABASE shop")
+    weir = c.weir(c.line(c.primary, target_session_attrs="read-write").replace(
+        "dbname=postgres", "dbname=shop"), **finder)
+    client = weir.connect(dbname="db", user="app")
+    same(port_of(client), c.primary.port, "host")
+    weir.console("PAUSE db")
+    logins = "SELECT sessions FROM pg_stat_database WHERE datname = 'shop'"
+    wait_until("nobody is there", lambda: c.primary.value(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = 'shop'") == 0)
+    before = c.primary.value(logins)
+    time.sleep(5)  # a scout would come every two seconds
+    same(c.primary.value(logins), before, "logins to a database that is paused")
+    weir.console("RESUME db")
+    same(port_of(client), c.primary.port, "host")
+
+
 @case(beyond="it knows no roles")
 def nonsense_about_hosts_is_told(t):
     weir = t.weir(start=False, databases={"a": "host=x,y,z port=1,2"})
