@@ -14,6 +14,7 @@ enum {
     SCOUT_URGENT_US = 300 * US_PER_MS, /* ... and than that, while a host is missing */
     SCOUT_ENDS_US = 3 * US_PER_S,      /* a host that takes longer does not answer */
     SCOUT_FAILURES = 2,                /* in a row: one lost packet is no outage */
+    SCOUT_PATIENCE = 12,               /* in a row: from here on there is no hurry */
 };
 
 struct host {
@@ -332,6 +333,8 @@ static bool is_missed(const struct control *k, const struct host *host)
 {
     const struct target_host *now = &host->was;
     uint32_t strays_n = 0;
+    if (host->failures_n > SCOUT_PATIENCE)
+        return false; /* it has been away for long: a fleet that knocks does not bring it back */
     if (now->role == UPSTREAM_ROLE_UNKNOWN || now->role == UPSTREAM_GONE || now->down)
         return true;
     for (uint16_t i = 1; i < k->proxy->worker_n; i++)

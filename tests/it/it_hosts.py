@@ -1,6 +1,7 @@
 """Several hosts of one database: a primary and two streaming standbys, and who is sent where."""
 import shutil
 import signal
+import socket
 import threading
 import time
 
@@ -517,6 +518,36 @@ def a_paused_database_is_not_logged_in_to(t, finder):
     same(c.primary.value(logins), before, "logins to a database that is paused")
     weir.console("RESUME db")
     same(port_of(client), c.primary.port, "host")
+
+
+@case(beyond="it knows no roles", seconds=90)
+def a_host_that_is_away_for_long_is_not_hammered(t):
+    c = Cluster(t, 0)
+    with socket.socket() as door:  # takes connections, and ends them
+        door.bind(("127.0.0.1", 0))
+        door.listen(64)
+        knocks = []
+
+        def turn_away():
+            while True:
+                try:
+                    door.accept()[0].close()
+                except OSError:
+                    return
+                knocks.append(time.monotonic())
+
+        threading.Thread(target=turn_away, daemon=True).start()
+        weir = t.weir(databases={"db": f"host=127.0.0.1,127.0.0.1 port={c.primary.port},"
+                                       f"{door.getsockname()[1]} dbname=postgres "
+                                       "target_session_attrs=read-write"}, probe_interval=0)
+        client = weir.connect(dbname="db", user="app")
+        same(port_of(client), c.primary.port, "host")
+        wait_until("it has been looked for often", lambda: len(knocks) >= 15, 30)
+        time.sleep(1)
+        at = len(knocks)
+        time.sleep(6)
+        holds(len(knocks) - at <= 5, f"{len(knocks) - at} logins in 6 s")
+        door.shutdown(socket.SHUT_RDWR)
 
 
 @case(beyond="it knows no roles")
