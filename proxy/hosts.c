@@ -68,6 +68,15 @@ static void want(struct hosts *hosts, struct upstream *u)
     host->wanted = true;
 }
 
+/* No line leads there, and nobody looks. Should one lead there again, what it was does not count:
+ * a primary whose place was taken meanwhile is not the elder one. */
+static void retire(struct hosts *hosts, struct host *host)
+{
+    host->primary_us = 0;
+    if (target_judge_rival(host->upstream, true))
+        steer_changed(hosts->hub->proxy);
+}
+
 static void take_config(struct hosts *hosts)
 {
     struct hub *h = hosts->hub;
@@ -85,6 +94,9 @@ static void take_config(struct hosts *hosts)
         for (uint32_t k = 0; k < line.n; k++)
             want(hosts, line.upstreams[k]);
     }
+    for (size_t i = 0; i < hosts->n; i++)
+        if (!hosts->at[i]->wanted)
+            retire(hosts, hosts->at[i]);
     hosts->config_version = h->config_version;
 }
 

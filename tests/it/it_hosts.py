@@ -550,6 +550,29 @@ def a_host_that_is_away_for_long_is_not_hammered(t):
         door.shutdown(socket.SHUT_RDWR)
 
 
+@case(beyond="it knows no roles", seconds=90)
+def a_primary_that_was_dropped_is_not_the_elder_one_again(t):
+    c = Cluster(t, 1)
+    (heir,) = c.standbys
+    weir = c.weir(c.line(target_session_attrs="read-write"))
+    client = weir.connect(dbname="db", user="app")
+    same(port_of(client), c.primary.port, "host")
+    c.caught_up()
+    c.promote(heir)  # two primaries, until the operator drops the old one
+    weir.databases["db"] = c.line(heir, target_session_attrs="read-write")
+    weir.write()
+    weir.console("RELOAD")
+    wait_until("it is served by the new primary", lambda: serves_from(client) == heir.port, 20)
+    weir.databases["db"] = c.line(target_session_attrs="read-write")
+    weir.write()
+    weir.console("RELOAD")
+    for _ in range(15):
+        same(port_of(client), heir.port, "host")
+        same(port_of(weir.connect(dbname="db", user="app")), heir.port, "a newcomer's host")
+        time.sleep(0.1)
+    wait_until("the log warns", lambda: "beside another one" in weir.log())
+
+
 @case(beyond="it knows no roles")
 def nonsense_about_hosts_is_told(t):
     weir = t.weir(start=False, databases={"a": "host=x,y,z port=1,2"})
