@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "pool/pool.h"
+#include "proxy/control.h"
 #include "proxy/log.h"
 #include "proxy/probe_state.h"
 #include "proxy/route.h"
@@ -147,40 +148,28 @@ static struct probe *probe_of(struct probes *all, struct upstream *u)
 
 /* ---- several hosts of one database ----------------------------------------------------------- */
 
-struct spread {
-    struct probes *all;
-    struct pool *at[64];
-    size_t n;
-};
-
-static bool keep_steered(struct pool *p, void *arg)
-{
-    struct spread *s = arg;
-    struct route *r = pool_owner(p);
-    const struct config_database *db = r ? route_database(r, s->all->hub) : NULL;
-    if (db && config_is_steered(s->all->hub->config, db) &&
-        atomic_load_explicit(&r->clients_n, memory_order_relaxed) > 0)
-        s->at[s->n++] = p;
-    return s->n < COUNT_OF(s->at);
-}
-
 /* Where clients go depends on all hosts of their database's line, so all of them are looked at. */
 static void look_at_spread(struct probes *all, uint64_t now_us)
 {
-    struct spread s = {.all = all};
-    registry_each_pool(all->hub->proxy->registry, keep_steered, &s);
-    for (size_t i = 0; i < s.n; i++) {
+    const struct hub *h = all->hub;
+    size_t n;
+    struct pool **pools = control_pools(h->proxy->control, &n);
+    for (size_t i = 0; i < n; i++) {
         struct route_hosts hosts;
         struct err err;
-        const struct config_database *db = route_database(route_of(s.at[i]), all->hub);
-        if (!route_hosts(all->hub, db, pool_upstream(s.at[i]), &hosts, &err))
+        const struct route *r = pool_owner(pools[i]);
+        const struct config_database *db = r ? route_database(r, h) : NULL;
+        if (!db || !config_is_steered(h->config, db) ||
+            !atomic_load_explicit(&r->clients_n, memory_order_relaxed) ||
+            !route_hosts(all->hub, db, pool_upstream(pools[i]), &hosts, &err))
             continue;
-        for (uint32_t h = 0; h < hosts.n; h++) {
-            struct probe *p = probe_of(all, hosts.upstreams[h]);
+        for (uint32_t k = 0; k < hosts.n; k++) {
+            struct probe *p = probe_of(all, hosts.upstreams[k]);
             if (p)
                 p->wanted_us = now_us;
         }
     }
+    free(pools);
 }
 
 /* ---- what is said ---------------------------------------------------------------------------- */

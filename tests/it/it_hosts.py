@@ -573,6 +573,24 @@ def a_primary_that_was_dropped_is_not_the_elder_one_again(t):
     wait_until("the log warns", lambda: "beside another one" in weir.log())
 
 
+@case(beyond="it has no probe", seconds=90)
+def all_hosts_are_looked_at_however_many_pools_there_are(t):
+    c = Cluster(t, 0)
+    lines_n, dead = t.sized(70, 66), [free_port(), free_port()]
+    many = {f"d{i}": f"host=127.0.0.1,127.0.0.1 port={c.primary.port},{dead[0]} dbname=postgres "
+                     "target_session_attrs=read-write min_pool_size=0" for i in range(lines_n)}
+    weir = t.weir(databases={**many, "last": f"host=127.0.0.1,127.0.0.1 "
+                             f"port={c.primary.port},{dead[1]} dbname=postgres "
+                             "target_session_attrs=read-write"}, server_idle_timeout=1)
+    clients = []
+    for name in [*many, "last"]:
+        clients.append(weir.connect(dbname=name, user="app"))
+        same(port_of(clients[-1]), c.primary.port, "host")
+    wait_until("the last one's other host is looked at", lambda: [
+        row for row in weir.console("SHOW UPSTREAMS") if row["port"] == dead[1]
+        and row["probe_failed"] > 0], 10)
+
+
 @case(beyond="it knows no roles")
 def nonsense_about_hosts_is_told(t):
     weir = t.weir(start=False, databases={"a": "host=x,y,z port=1,2"})
