@@ -227,6 +227,8 @@ def blame(result):
     tests, confirmed, exonerated = (int(result.counted.get(name) or 0)
                                     for name in ("tests", "confirmed", "exonerated"))
     why = next((w for _, _, _, w in reversed(result.transitions)), "no transition")
+    if not result.counted:
+        why = "the console did not answer"
     return tests, confirmed, exonerated, f"{tests} tests, {confirmed} confirmed, {exonerated} " \
         f"exonerated; \"{why}\""
 
@@ -234,8 +236,9 @@ def blame(result):
 def not_cancelled():
     def bar(results):
         for arm, r in judged(results):
-            n = r.errors.get(CANCELLED, 0)
-            yield f"{arm}: no bulk statement is cancelled", n == 0, f"{n} cancelled"
+            n, dumps = r.errors.get(CANCELLED, 0), r.told.get("dumps_failed", 0)
+            yield f"{arm}: no bulk statement is cancelled", n == 0 and dumps == 0, \
+                f"{n} cancelled, {dumps} dumps failed"
     return bar
 
 
@@ -244,7 +247,7 @@ def nobody_blamed():
         yield from not_cancelled()(results)
         for arm, r in judged(results):
             _, confirmed, _, figures = blame(r)
-            yield f"{arm}: nobody is blamed", confirmed == 0, figures
+            yield f"{arm}: nobody is blamed", confirmed == 0 and bool(r.counted), figures
     return bar
 
 
@@ -284,7 +287,7 @@ def no_limit_cycle():
             cuts = {at_s for at_s, a, b, _ in r.transitions
                     if a == b == "throttled" and from_s <= at_s < end}
             yield f"{arm}: no limit cycle: at most one cut once it has settled", \
-                len(cuts) <= 1, f"{len(cuts)} cuts"
+                len(cuts) <= 1 and bool(r.looks), f"{len(cuts)} cuts"
     return bar
 
 

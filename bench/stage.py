@@ -322,6 +322,7 @@ def play(scenario, arm, pg, out, capacity):
         for code, n in actor.told.pop("errors", {}).items():
             result.errors[code] = result.errors.get(code, 0) + n
         for name, value in actor.told.items():
-            result.told[name] = result.told.get(name, 0) + value if name == "done" else value
+            sums = name in ("done", "dumps_failed")
+            result.told[name] = result.told.get(name, 0) + value if sums else value
     add_bulk(stage)
     return result
