@@ -160,7 +160,19 @@ static int by_size(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* Of the proxies that have bulk at all. */
+static bool has_bulk(const struct world *w, uint32_t proxy_i)
+{
+    const struct scenario *s = w->opts.scenario;
+
+    for (uint32_t i = 0; i < SCENARIO_BULK_MAX && s->bulk[i].n > 0; i++) {
+        uint32_t n = s->bulk[i].proxies_n > 0 ? s->bulk[i].proxies_n : 1;
+        if (proxy_i >= s->bulk[i].proxy_first_i && proxy_i < s->bulk[i].proxy_first_i + n)
+            return true;
+    }
+    return false;
+}
+
+/* Of the proxies whose clients are bulk: also of those where it moved nothing. */
 static double share_spread(const struct world *w)
 {
     double *shares = calloc(w->proxies_n, sizeof(double)), sum = 0, worst = 0;
@@ -169,13 +181,14 @@ static double share_spread(const struct world *w)
     must(shares != NULL);
     for (uint32_t i = 0; i < w->proxies_n; i++) {
         uint64_t bytes_n = w->proxies[i].bytes_n[SIM_BULK] - w->proxies[i].bytes_before_n;
-        if (bytes_n > 0)
-            shares[n++] = (double)bytes_n;
+        if (!has_bulk(w, i))
+            continue;
+        shares[n++] = (double)bytes_n;
         sum += (double)bytes_n;
     }
     qsort(shares, n, sizeof(double), by_size);
     uint32_t left_out_n = n / 100; /* at either end */
-    for (uint32_t i = left_out_n; i + left_out_n < n; i++)
+    for (uint32_t i = left_out_n; i + left_out_n < n && sum > 0; i++)
         worst = fmax(worst, fabs(shares[i] * n / sum - 1));
     free(shares);
     return worst;
