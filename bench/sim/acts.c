@@ -71,6 +71,11 @@ void act_few_places(struct world *w)
     first(w)->connections_max = FEW_PLACES;
 }
 
+void act_deny_bulk(struct world *w)
+{
+    first(w)->bulk_denied = true;
+}
+
 /* ---- the proxy ----------------------------------------------------------------------------- */
 
 void act_sleep_800ms(struct world *w)
@@ -177,6 +182,7 @@ const char *act_name(void (*fn)(struct world *w))
         {act_ddl, "an ALTER TABLE"},
         {act_idle_sessions, "30 sessions idle in transaction"},
         {act_few_places, "30 places only"},
+        {act_deny_bulk, "bulk's password is wrong"},
     };
 
     for (uint32_t i = 0; i < COUNT_OF(names); i++)

@@ -17,6 +17,7 @@ void act_sleep_800ms(struct world *w); /* the proxy itself */
 void act_sleep_500ms(struct world *w);
 void act_ddl(struct world *w); /* an ALTER TABLE by hand wants the first table for itself */
 void act_idle_sessions(struct world *w); /* 30 users open a transaction and go for lunch */
+void act_deny_bulk(struct world *w);     /* a password that is wrong from now on */
 void act_few_places(struct world *w);    /* the server has fewer connections than it said */
 /* Sends those home who still wait. */
 void acts_end(struct world *w);

@@ -94,6 +94,7 @@ struct database {
     uint64_t cold_at_us;
     bool up;
     uint32_t connections_n, connections_max; /* of the policies that open some; 0: no limit */
+    bool bulk_denied;                        /* bulk's password is wrong */
     struct statement *live;
     uint32_t live_n;
     struct lock_table *locks;

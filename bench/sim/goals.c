@@ -21,6 +21,10 @@
 #define BULK_LOSS 2.0   /* percent, where nobody is to blame */
 #define SURGE_LOST 27.0 /* percent: 1 - 4500/6000, and 2 */
 #define SURGE_RECOVERY_S 1.0
+#define TESTS_PER_HOUR 1.0
+#define HOUR_S 3600.0
+#define INVERTED_S 20.0 /* the probe sees it, 3 s of patience, and what has piled up */
+#define INVERTED_LOST 0.1
 #define BENIGN_LOST 1.0 /* percent more than with caps by hand: a run more or less unlucky */
 
 void goals_init(struct goals *g, const struct scenario *s, const struct policy *policy)
@@ -94,6 +98,10 @@ static void add_blameless(struct goals *g, const struct result *r, const struct 
     at_most(g, "wrongly convicted", (double)r->confirmed_n, 0, "times");
     at_most(g, "lost beyond caps by hand", r->outcome.lost_percent - capped->outcome.lost_percent,
             BENIGN_LOST, "%");
+    if (g->scenario->lossless)
+        at_most(g, "lost", r->outcome.lost_percent, 0, "%");
+    if (g->scenario->kind == SCENARIO_BENIGN && r->virtual_s >= HOUR_S)
+        at_most(g, "tests an hour", (double)r->tests_n * HOUR_S / r->virtual_s, TESTS_PER_HOUR, "");
     if (g->scenario->kind == SCENARIO_BENIGN)
         at_most(g, "bulk loses", 100 * (1 - bulk_of(r) / bulk_of(capped)), BULK_LOSS, "%");
     at_most(g, "statements cancelled", (double)r->cancels_n, 0, "");
@@ -101,6 +109,8 @@ static void add_blameless(struct goals *g, const struct result *r, const struct 
 
 void goals_add(struct goals *g, const struct result *r, const struct result *capped)
 {
+    const struct outcome *o = &r->outcome;
+
     if (r->broken != NULL)
         g->broken = r->broken;
     switch (g->scenario->kind) {
@@ -123,7 +133,14 @@ void goals_add(struct goals *g, const struct result *r, const struct result *cap
         at_most(g, "lost", r->outcome.lost_percent, SURGE_LOST, "%");
         at_most(g, "recovered after", r->outcome.recovery_s, SURGE_RECOVERY_S, "s");
         break;
+    case SCENARIO_INVERSION:
+        at_most(g, "bad seconds", o->bad_s, INVERTED_S, "s");
+        at_most(g, "lost", o->lost_percent, INVERTED_LOST, "%");
+        at_most(g, "statements cancelled", (double)r->cancels_n, 0, "");
+        break;
     case SCENARIO_OPEN:
+        at_most(g, "lost beyond caps by hand", o->lost_percent - capped->outcome.lost_percent,
+                BENIGN_LOST, "%");
         break;
     }
     if (g->scenario->jobs_n > 0)

@@ -140,7 +140,7 @@ static void want_policies(struct wanted *w, char *names)
 
 static void want_check(struct wanted *w)
 {
-    char main_scenarios[] = "S1,S2,S6,S7b,S8,S9,S10,S11,S13,S16,ddl,dumps";
+    char main_scenarios[] = "S1,S2,S6,S7b,S8,S9,S10,S11,S13,S16,ddl,dumps,denied,patient,full";
     char real[] = "pgweir";
 
     want_scenarios(w, main_scenarios);

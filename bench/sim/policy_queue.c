@@ -82,7 +82,10 @@ static void ask(struct proxy *p, struct tx *tx)
     struct simple *s = p->own;
     uint64_t now_us = p->world->engine.now_us;
 
-    if (tx->class != SIM_USERS) {
+    if (tx->class == SIM_BULK && p->database->bulk_denied) {
+        proxy_refuse(tx);
+        return;
+    } else if (tx->class != SIM_USERS) {
         DL_APPEND(s->bulk, tx);
     } else if (s->users_waiting_n >= QUEUE_MAX ||
                (s->rule == RULE_NAIVE && hystrix_refuses(&s->hystrix, now_us))) {

@@ -97,7 +97,8 @@ static void opened(struct engine *e, struct event *ev)
     struct pool_actions actions;
     enum pool_failure why = POOL_FAILED_CONNECT;
 
-    if (d->up && (d->connections_max == 0 || d->connections_n < d->connections_max)) {
+    bool denied = d->up && d->bulk_denied && pool == ((struct weir *)p->own)->pools[SIM_BULK];
+    if (d->up && !denied && (d->connections_max == 0 || d->connections_n < d->connections_max)) {
         d->connections_n++;
         s->counted = true;
         pool_opened(pool, &s->s, 0, e->now_us, &actions);
@@ -105,9 +106,9 @@ static void opened(struct engine *e, struct event *ev)
         return;
     }
     if (d->up)
-        why = POOL_FAILED_FULL;
+        why = denied ? POOL_FAILED_LOGIN : POOL_FAILED_FULL;
     struct err text;
-    (void)err_set(&text, d->up ? "53300" : "08006", "no connection");
+    (void)err_set(&text, denied ? "28P01" : d->up ? "53300" : "08006", "no connection");
     server_free(s);
     pool_open_failed(pool, why, &text, e->now_us, &actions);
     carry_out(p, &actions);

@@ -59,6 +59,7 @@ static void build_users(struct world *w)
         .shape = s->shape,
         .proxies_n = s->users_on > 0 ? s->users_on : w->proxies_n,
         .crowd_n = s->crowd_n,
+        .patience_s = s->patience_s,
     };
 
     users_start(w, &opts);

@@ -217,6 +217,32 @@ static const struct scenario s6 = {
     .bulk = {DUMP(20, 290)},
     .acts = {{100, 0, 0, act_kill}, {105, 0, 0, act_restore}},
 };
+/* The same with users who wait for longer than the server is away: nothing may be lost. */
+static const struct scenario patient = {
+    .name = "patient",
+    .title = "S6, and users wait for 8 s",
+    .kind = SCENARIO_INNOCENT,
+    .lossless = true,
+    .length_s = 300,
+    .event_from_s = 100,
+    .event_to_s = 160,
+    .patience_s = 8,
+    .bulk = {DUMP(20, 290)},
+    .acts = {{100, 0, 0, act_kill}, {105, 0, 0, act_restore}},
+};
+/* Whoever cannot log in is nobody's trouble but his own. */
+static const struct scenario denied = {
+    .name = "denied",
+    .title = "wrong password: 50 clients try every 10 ms",
+    .kind = SCENARIO_INNOCENT,
+    .lossless = true,
+    .length_s = 240,
+    .event_from_s = 100,
+    .event_to_s = 160,
+    .bulk = {{.class = SIM_BULK, .n = 50, .from_s = 100, .to_s = 160, .retry_s = 0.01},
+             DUMP(20, 230)},
+    .acts = {{90, 0, 0, act_deny_bulk}},
+};
 static const struct scenario s7b = {
     .name = "S7b",
     .title = "a hot row fills the pool, two dumps",
@@ -270,7 +296,8 @@ static const struct scenario lunch = {
 static const struct scenario full = {
     .name = "full",
     .title = "53300: 30 places where 100 were promised",
-    .kind = SCENARIO_OPEN,
+    .kind = SCENARIO_STREAMS,
+    .sudden = true,
     .length_s = 300,
     .event_from_s = 100,
     .event_to_s = 220,
@@ -329,7 +356,7 @@ static const struct scenario writer = {
 static const struct scenario ddl = {
     .name = "ddl",
     .title = "ALTER TABLE behind a dump that is paced",
-    .kind = SCENARIO_OPEN,
+    .kind = SCENARIO_INVERSION,
     .length_s = 300,
     .event_from_s = 100,
     .event_to_s = 220,
@@ -404,7 +431,8 @@ static const struct scenario dumps = {
 static const struct scenario crowd = {
     .name = "crowd",
     .title = "100,000 clients, a storm, a restart",
-    .kind = SCENARIO_OPEN,
+    .kind = SCENARIO_STREAMS,
+    .sudden = true,
     .length_s = 240,
     .event_from_s = 100,
     .event_to_s = 160,
@@ -415,7 +443,8 @@ static const struct scenario crowd = {
 static const struct scenario many = {
     .name = "many",
     .title = "64 servers behind one proxy, 16 of them stormed",
-    .kind = SCENARIO_OPEN,
+    .kind = SCENARIO_STREAMS,
+    .sudden = true,
     .length_s = 160,
     .event_from_s = 100,
     .event_to_s = 150,
@@ -424,10 +453,10 @@ static const struct scenario many = {
 };
 
 const struct scenario *const scenarios[] = {
-    &s1,    &s2,       &s10,    &s11, &s12,     &s13,      &s17,   &mixed, &hammer,
-    &dumps, &s3,       &s4,     &s5,  &s7,      &s8,       &s14,   &s15,   &readers,
-    &day,   &s6,       &s7b,    &s16, &freeze,  &timeouts, &lunch, &full,  &s9,
-    &cold,  &disguise, &writer, &ddl, &unpaced, &apart,    &crowd, &many,
+    &s1,       &s2,     &s10, &s11,     &s12,    &s13,      &s17,   &mixed,   &hammer, &dumps,
+    &s3,       &s4,     &s5,  &s7,      &s8,     &s14,      &s15,   &readers, &day,    &s6,
+    &patient,  &denied, &s7b, &s16,     &freeze, &timeouts, &lunch, &full,    &s9,     &cold,
+    &disguise, &writer, &ddl, &unpaced, &apart,  &crowd,    &many,
 };
 const uint32_t scenarios_n = COUNT_OF(scenarios);
 

@@ -23,7 +23,9 @@ enum scenario_kind {
     SCENARIO_INNOCENT, /* users suffer, by something else than bulk */
     SCENARIO_SICK,     /* the database is ill: bulk may be held back, and nothing more */
     SCENARIO_SURGE,
-    SCENARIO_OPEN, /* no promise: what happens is to be seen */
+    SCENARIO_INVERSION, /* users wait for locks behind bulk that is slowed */
+    SCENARIO_OPEN, /* what happens is to be seen: no worse than caps by hand is all that is promised
+                    */
 };
 
 struct scenario {
@@ -38,6 +40,8 @@ struct scenario {
     bool on_demand;     /* only where it is asked for: it takes long */
     bool sudden;        /* the event begins at once, and not before */
     uint32_t jobs_n;    /* must have ended well at the end */
+    bool lossless;      /* not one request may be lost */
+    double patience_s;  /* of users; 0: a second */
     bool slow_sample;   /* so few users that everything takes longer to see */
     users_rate_fn rate; /* NULL: 800 a second */
     users_mix_fn mix;

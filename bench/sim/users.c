@@ -136,8 +136,10 @@ static void try_once(struct request *r)
 
     r->attempts_n++;
     fill_in(r);
+    double patience_s = r->users->opts.patience_s;
+    uint64_t patience_us = patience_s > 0 ? (uint64_t)(patience_s * US_PER_S) : PATIENCE_US;
     /* Who reads slowly is not in a hurry. */
-    engine_in(&w->engine, &r->event, PATIENCE_US + r->tx.client_reads_us, out_of_patience);
+    engine_in(&w->engine, &r->event, patience_us + r->tx.client_reads_us, out_of_patience);
     tx_ask(&r->tx);
 }
 

@@ -29,6 +29,7 @@ struct users_opts {
     users_mix_fn mix;
     users_shape_fn shape;
     uint32_t proxy_first_i, proxies_n; /* whose clients they are, evenly */
+    double patience_s;                 /* 0: a second */
     uint32_t crowd_n;                  /* closed loop of so many; rate is the first second's */
 };
 void users_start(struct world *w, const struct users_opts *opts);
