@@ -1,5 +1,6 @@
 #include "bench/sim/knee.h"
 
+#include <math.h>
 #include <stdio.h>
 
 #include "bench/sim/policy.h"
@@ -38,23 +39,32 @@ static double best_fixed(const struct scenario *s, const struct policy *policy, 
     return best_mb;
 }
 
-static uint32_t judge(const struct scenario *s, const struct policy *policy, uint64_t seed)
+/* One seed's luck is a tenth and more, so the breaker is judged by the mean of some. */
+static uint32_t judge(const struct scenario *s, const struct policy *policy, uint64_t seed,
+                      uint32_t seeds_n)
 {
-    struct result r;
+    double mean_mb = 0, worst_mb = INFINITY, ratio = 0, over_s = 0;
 
     printf("%s, %s:\n", s->name, policy->name);
     double best_mb = best_fixed(s, policy, seed);
-    run(&(struct world_opts){.scenario = s, .policy = policy, .seed = seed}, &r);
-    bool met = moved_mb(&r) >= SHARE * best_mb;
-    printf("%s %s %s moves %.0f MB/s, %.0f %% of the best fixed rate (p99 %.2f times calm, "
-           "pressure for %.0f s)\n",
-           met ? "PASS" : "FAIL", s->name, policy->name, moved_mb(&r),
-           best_mb > 0 ? 100 * moved_mb(&r) / best_mb : 100,
-           r.outcome.settled_p99_ms / r.outcome.calm_p99_ms, r.over_s);
+    for (uint32_t i = 0; i < seeds_n; i++) {
+        struct result r;
+        run(&(struct world_opts){.scenario = s, .policy = policy, .seed = seed + i}, &r);
+        mean_mb += moved_mb(&r) / seeds_n;
+        worst_mb = fmin(worst_mb, moved_mb(&r));
+        ratio = fmax(ratio, r.outcome.settled_p99_ms / r.outcome.calm_p99_ms);
+        over_s = fmax(over_s, r.over_s);
+    }
+    bool met = mean_mb >= SHARE * best_mb;
+    printf(
+        "%s %s %s moves %.0f MB/s, %.0f %% of the best fixed rate (worst of %u seeds: %.0f MB/s, "
+        "p99 %.2f times calm, pressure for %.0f s)\n",
+        met ? "PASS" : "FAIL", s->name, policy->name, mean_mb,
+        best_mb > 0 ? 100 * mean_mb / best_mb : 100, seeds_n, worst_mb, ratio, over_s);
     return !met;
 }
 
-uint32_t knee_run(const struct scenario *s, uint64_t seed)
+uint32_t knee_run(const struct scenario *s, uint64_t seed, uint32_t seeds_n)
 {
-    return judge(s, &policy_weir, seed) + judge(s, &policy_weir_strict, seed);
+    return judge(s, &policy_weir, seed, seeds_n) + judge(s, &policy_weir_strict, seed, seeds_n);
 }

@@ -6,6 +6,6 @@
 #include "bench/sim/world.h"
 
 /* Of one scenario with streams; prints the sweep. How many goals were not met. */
-uint32_t knee_run(const struct scenario *s, uint64_t seed);
+uint32_t knee_run(const struct scenario *s, uint64_t seed, uint32_t seeds_n);
 
 #endif
