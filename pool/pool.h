@@ -205,7 +205,8 @@ MUST_USE enum pool_verdict pool_acquire(struct pool *p, struct pool_waiter *w, u
 MUST_USE bool pool_cancel(struct pool_waiter *w, uint64_t now_us, struct pool_actions *actions);
 /* A statement ended while the lease goes on. obs may be NULL (then only counts). */
 void pool_observe(struct pool_server *s, const struct pool_observation *obs);
-/* The lease moves to a lower class for its rest; may take that class over its cap, never blocks. */
+/* The lease moves to another class: a lower one for its rest, or for a transaction, and back. May
+ * take that class over its cap, never blocks. */
 void pool_demote(struct pool_server *s, uint8_t class_i, uint64_t now_us,
                  struct pool_actions *actions);
 /* Result bytes passed to a client, added up per class; callers batch up to 64 KiB. */

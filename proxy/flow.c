@@ -50,6 +50,14 @@ static void observe(struct client *c, struct server *s, struct pool_observation 
     cull_over(s);
 }
 
+/* The lease goes on, and what is known of this transaction says nothing of the next. */
+static void transaction_over(struct client *c, struct server *s)
+{
+    s->sql_flags = 0;
+    s->tx_bytes = s->tx_rows = 0;
+    session_demotion_ends(c);
+}
+
 /* The server's answer is complete: perhaps the transaction is, too. */
 static void answered(struct client *c, struct server *s)
 {
@@ -84,6 +92,8 @@ static void answered(struct client *c, struct server *s)
     } else if (seen) {
         pool_observe(&s->lease, seen);
     }
+    if (over && mode == POOL_MODE_SESSION)
+        transaction_over(c, s);
     if (buf_used(&c->in) || !(c->net.armed & EV_READ))
         flow_go_on(c);
 }
@@ -180,14 +190,12 @@ static void read_less(struct client *c)
         net_watch_end(&c->net);
 }
 
-/* BEGIN has told nothing of what its transaction is for; COPY and DECLARE do. Not in session mode,
- * where the server's class would be the session's from then on. */
+/* BEGIN has told nothing of what its transaction is for; COPY and DECLARE do. In session mode so
+ * does each transaction but the first. */
 static void look_again(struct client *c, uint32_t flags_before)
 {
-    const struct route_cell *cell = route_cell(c->route, c->hub);
     uint32_t news = c->server->sql_flags & ~flags_before;
-    if (!(news & (SQL_COPY_OUT | SQL_CURSOR)) || c->waiter.class_i != c->class_i ||
-        cell->settings.pool_mode == POOL_MODE_SESSION)
+    if (!(news & (SQL_COPY_OUT | SQL_CURSOR)) || c->waiter.class_i != c->class_i)
         return;
     if (news & SQL_COPY_OUT)
         session_demote(c, CLASS_WHY_COPY_OUT);

@@ -105,7 +105,7 @@ struct server {
     bool up_cut;           /* a client's message to it was begun and never finished */
     bool failed;           /* an ErrorResponse came while PREPARING or CLEANING */
     uint8_t dirt;          /* enum server_dirt */
-    uint32_t sql_flags;    /* of what was sent since it was linked */
+    uint32_t sql_flags;    /* of what was sent in this transaction */
     bool in_doubt;         /* tx_writes for no more than an EXECUTE: its tag will tell */
     uint16_t cancels_n;    /* cancel requests in flight: no other client gets it before they end */
     uint16_t culls_n;      /* of them, ours: its own client's next statement waits for those too */
@@ -120,7 +120,7 @@ struct server {
     bool bounded;          /* its receive buffer does not grow */
     bool base_backup;      /* it is a walsender, and runs BASE_BACKUP */
     uint64_t bytes_untold; /* passed on, and not told to the pool yet */
-    uint64_t tx_bytes;     /* passed on since it was linked */
+    uint64_t tx_bytes;     /* passed on in this transaction */
     uint64_t tx_rows;      /* ... of results, COPY included */
     uint32_t pid;          /* cancel key */
     uint8_t key[WIRE_KEY_MAX];

@@ -223,21 +223,34 @@ static void log_demoted(const struct client *c, uint8_t from_i, enum class_why w
              classes[c->waiter.class_i].name, class_why_name(why));
 }
 
-void session_demote(struct client *c, enum class_why why)
+/* Its lease counts for that class from now on. */
+static void move_to(struct client *c, uint8_t class_i)
 {
     struct hub *h = c->hub;
     struct pool_actions actions;
-    uint8_t from_i = c->waiter.class_i, to_i = class_demoted(h->config->classes, from_i, why);
     must(c->server);
+    c->waiter.class_i = class_i;
+    grant_bound(c->server, class_i);
+    pool_demote(&c->server->lease, class_i, hub_now(h), &actions);
+    session_carry_out(h, &actions);
+}
+
+void session_demote(struct client *c, enum class_why why)
+{
+    struct hub *h = c->hub;
+    uint8_t from_i = c->waiter.class_i, to_i = class_demoted(h->config->classes, from_i, why);
     if (to_i == from_i)
         return;
-    c->waiter.class_i = to_i;
+    move_to(c, to_i);
     count_add(&h->classes[from_i].demoted, 1);
     if (why != CLASS_WHY_COPY_OUT && why != CLASS_WHY_CURSOR) /* those may be every transaction */
         log_demoted(c, from_i, why);
-    grant_bound(c->server, to_i);
-    pool_demote(&c->server->lease, to_i, hub_now(h), &actions);
-    session_carry_out(h, &actions);
+}
+
+void session_demotion_ends(struct client *c)
+{
+    if (c->waiter.class_i != c->class_i)
+        move_to(c, c->class_i);
 }
 
 /* Asks the pool. Afterwards the client may be in any state. */

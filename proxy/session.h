@@ -56,6 +56,8 @@ void session_notice(struct client *c, const char *text);
 uint8_t session_classify(struct client *c, const char *application_name);
 /* Its transaction leaves its class for its rest, if the class says so. */
 void session_demote(struct client *c, enum class_why why);
+/* In session mode, where the lease goes on: the transaction it was demoted for is over. */
+void session_demotion_ends(struct client *c);
 void session_tell_ready(struct client *c, uint8_t status);
 void session_tell_refused(struct client *c);
 

@@ -166,6 +166,34 @@ def what_follows_a_begin_demotes_as_well(t, what):
     same(shown(weir, "bulk")["active"], 0, "bulk")
 
 
+SESSIONS = {
+    "COPY first": ("COPY (SELECT pg_sleep(2)) TO STDOUT",),
+    "COPY": ("SELECT 1", "COPY (SELECT pg_sleep(2)) TO STDOUT"),
+    "COPY behind BEGIN": ("SELECT 1", "BEGIN", "COPY (SELECT pg_sleep(2)) TO STDOUT"),
+    "COPY, then again": ("COPY (SELECT 1) TO STDOUT", "COPY (SELECT pg_sleep(2)) TO STDOUT"),
+    "a cursor": ("BEGIN", "DECLARE c CURSOR FOR SELECT pg_sleep(2)", "FETCH ALL FROM c"),
+    "a runaway": ("SELECT 1", "SELECT 1 FROM generate_series(1, 3000), pg_sleep(0)",
+                  "SELECT 1 FROM generate_series(1, 6000), pg_sleep(2)"),
+}
+
+
+@case(beyond=BEYOND, each=SESSIONS)
+def a_transaction_of_a_session_is_demoted(t, texts):
+    """In session mode, where a server is kept over many transactions: each for itself."""
+    weir = t.weir(pool_mode="session", text="[class interactive]\ndemote_rows = 5000\n"
+                                            "demote_after = 1\n")
+    client = weir.raw(application_name="psql")
+    for text in texts[:-1]:
+        client.query(text)
+    client.send(raw.query(texts[-1]))
+    wait_until("it counts as bulk", lambda: shown(weir, "bulk")["active"] == 1, 2)
+    client.until_ready()
+    client.query("COMMIT")
+    client.send(raw.query("SELECT pg_sleep(0.5)"))
+    wait_until("its next one is a user's", lambda: shown(weir, "interactive")["active"] == 1, 2)
+    same(shown(weir, "bulk")["active"], 0, "bulk")
+
+
 def shown(weir, name):
     """The line of SHOW CLASSES."""
     return next(row for row in weir.console("SHOW CLASSES") if row["class"] == name)
