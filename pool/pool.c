@@ -191,6 +191,11 @@ struct pace *pool_pace(const struct pool_server *s)
     return &s->pool->upstream->tiers[s->class_i].pace;
 }
 
+struct brake *pool_brake(const struct pool_server *s)
+{
+    return &s->pool->upstream->tiers[s->class_i].brake;
+}
+
 void pool_release(struct pool_server *s, const struct pool_observation *obs, uint64_t now_us,
                   struct pool_actions *actions)
 {

@@ -16,6 +16,7 @@
 #define POOL_POOL_H
 
 #include "breaker/base.h"
+#include "pool/brake.h"
 #include "pool/class.h"
 #include "pool/pace.h"
 
@@ -75,6 +76,7 @@ struct pool_server {
     _Atomic uint64_t stmt_bytes;   /* result bytes of the running statement */
     _Atomic bool stmt_copy_out;    /* CopyOutResponse seen: streams from the first byte */
     _Atomic uint64_t paced_tx_us;  /* start of the transaction whose result is paced; 0: none is */
+    _Atomic bool rests;            /* nothing of it runs: its next statement is held back */
     _Atomic bool tx_writes;        /* its transaction may have changed something, or may yet */
     uint16_t worker;               /* the loop it sits in, or is in the mail to */
     /* written under upstream's lock, read by the loop that leases it (relaxed); cleared by each
@@ -214,6 +216,8 @@ void pool_bytes(struct pool_server *s, uint64_t bytes_n);
 /* What the lease's class may read from this upstream; another one after pool_demote(). No lock:
  * only the loop that holds the lease changes its class. */
 struct pace *pool_pace(const struct pool_server *s);
+/* What the breaker says to it between two statements; likewise. */
+struct brake *pool_brake(const struct pool_server *s);
 /* Ends the lease of a provably clean server: it is idle, or a waiter's, afterwards. obs may be
  * NULL. The pool may answer POOL_CLOSE for this server (lifetime, dirty pool). */
 void pool_release(struct pool_server *s, const struct pool_observation *obs, uint64_t now_us,

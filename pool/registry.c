@@ -174,8 +174,10 @@ static void set_classes(struct upstream *u, const struct class_table *classes, u
         breaker.instances_n = u->opts.instances_n > 0 ? u->opts.instances_n : 1;
         breaker.clean_us = u->opts.clean_probe_us;
         breaker_init(&u->breaker, &breaker, opts, n, seed);
-        for (uint32_t i = 0; i < u->class_n; i++)
+        for (uint32_t i = 0; i < u->class_n; i++) {
             u->tiers[i].held = u->tiers[i].limited = false;
+            brake_lift(&u->tiers[i].brake);
+        }
     }
     set_estimator(u);
     rights_rates(u);
@@ -214,8 +216,10 @@ static struct upstream *upstream_new(struct pool_registry *r, const char *host, 
     estimator_init(&u->estimator, &estimator, 0);
     error_breaker_opts_defaults(&error_breaker);
     error_breaker_init(&u->error_breaker, &error_breaker, r->opts.seed ^ port, 0);
-    for (uint32_t i = 0; i < CLASSES_MAX; i++)
+    for (uint32_t i = 0; i < CLASSES_MAX; i++) {
         pace_init(&u->tiers[i].pace);
+        brake_init(&u->tiers[i].brake);
+    }
     set_classes(u, &r->classes, r->opts.seed + port);
     lock_drop(&u->lock);
     HASH_ADD_KEYPTR(hh, r->upstreams, u->host, host_n + sizeof(port), u);

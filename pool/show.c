@@ -89,6 +89,9 @@ void show_class(struct upstream *u, uint8_t class_i, uint64_t now_us, struct cla
             out->max_n = b->use.cap_n;
     }
     copy_pace(&tier->pace, now_us, out);
+    out->resting_n = tier->resting_n;
+    out->rests_n = atomic_load_explicit(&tier->brake.rests_n, memory_order_relaxed);
+    out->rested_us = atomic_load_explicit(&tier->brake.rested_us, memory_order_relaxed);
     out->bytes_per_s = tier->bytes_per_s;
     uint64_t since_us = queue_since(q);
     out->oldest_wait_us = since_us < now_us ? now_us - since_us : 0;

@@ -53,6 +53,8 @@ struct class_stats {
     uint32_t paced_n;                    /* results held back by that now */
     uint64_t paced_age_us;               /* of the oldest transaction among them */
     uint64_t paced_bytes, paced_held_us; /* totals */
+    uint32_t resting_n;                  /* leases whose next statement is held back now */
+    uint64_t rests_n, rested_us;         /* totals */
     uint64_t oldest_wait_us;
     bool lifo;
     /* totals */

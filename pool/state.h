@@ -18,6 +18,7 @@
 
 #include "breaker/breaker.h"
 #include "breaker/error_breaker.h"
+#include "pool/brake.h"
 #include "pool/caps.h"
 #include "pool/due.h"
 #include "pool/facts.h"
@@ -144,7 +145,10 @@ struct tier {
     uint64_t bytes_seen_n; /* at the last tick */
     uint64_t rate_ring[POOL_RATE_TICKS];
     uint64_t bytes_per_s;
-    struct pace pace; /* of its running results; taken from without the lock */
+    struct pace pace;   /* of its running results; taken from without the lock */
+    struct brake brake; /* of its next statements; read without the lock */
+    double wanted;      /* its leases that run a statement, or rest before one: a mean of 0.5 s */
+    uint32_t resting_n; /* of them, at the last tick */
     /* totals */
     uint64_t granted_n, granted_at_once_n, left_n, lease_us, wait_us, wait_us_max;
     uint64_t refused_n[POOL_REFUSALS_N];

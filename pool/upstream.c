@@ -22,6 +22,8 @@
 #include "pool/rights.h"
 #include "pool/state.h"
 
+#define WANTED_SHARE 0.2 /* of a tick in the mean of statements that run or rest */
+
 enum {
     TICK_LEASES_MAX = 1024,      /* looked at in one tick, in turns where there are more */
     PROBE_POOLS_MAX = 8,         /* pools tried for a place to probe from */
@@ -71,6 +73,7 @@ struct look {
     uint32_t running_n; /* statements, of whatever class */
     uint64_t byte_us;   /* the last one of any lease */
     uint32_t streaming_n[CLASSES_MAX];
+    uint32_t busy_n[CLASSES_MAX], resting_n[CLASSES_MAX]; /* sheddable ones */
     uint64_t oldest_paced_us[CLASSES_MAX];
 };
 
@@ -81,6 +84,16 @@ static uint64_t unread_us(const struct pool_server *s, uint64_t now_us)
 
     return atomic_load_explicit(&s->unread_us, memory_order_relaxed) +
            (since_us != 0 ? us_since(since_us, now_us) : 0);
+}
+
+static void look_at_sheddable(const struct turn *t, struct look *look, const struct pool_server *s,
+                              bool runs)
+{
+    bool rests = atomic_load_explicit(&s->rests, memory_order_relaxed);
+
+    look->busy_n[s->class_i] += runs;
+    look->resting_n[s->class_i] += rests;
+    look->streaming_n[s->class_i] += !rests && lease_streams(s, t->now_us);
 }
 
 static void look_at_lease(struct turn *t, struct look *look, const struct pool_server *s)
@@ -96,7 +109,7 @@ static void look_at_lease(struct turn *t, struct look *look, const struct pool_s
     if (paced_us != 0 && (*oldest_us == 0 || paced_us < *oldest_us))
         *oldest_us = paced_us;
     if (u->classes[s->class_i].priority > 0)
-        look->streaming_n[s->class_i] += lease_streams(s, t->now_us);
+        look_at_sheddable(t, look, s, started_us != 0);
     else if (started_us > s->lock_wait_us && look->inflight_n < POOL_INFLIGHT_MAX)
         u->inflight[look->inflight_n++] = (struct estimator_inflight){
             .fingerprint = atomic_load_explicit(&s->stmt_fingerprint, memory_order_relaxed),
@@ -125,6 +138,16 @@ static void note_paced(struct upstream *u, const struct look *look)
     for (uint32_t i = 0; i < u->class_n; i++)
         atomic_store_explicit(&u->tiers[i].pace.oldest_tx_us, look->oldest_paced_us[i],
                               memory_order_relaxed);
+}
+
+static void note_wanted(struct upstream *u, const struct look *look)
+{
+    for (uint32_t i = 0; i < u->class_n; i++) {
+        struct tier *tier = &u->tiers[i];
+        uint32_t n = look->busy_n[i] + look->resting_n[i];
+        tier->resting_n = look->resting_n[i];
+        tier->wanted += (n - tier->wanted) * WANTED_SHARE;
+    }
 }
 
 /* Paused, down or parked clients wait for something else than the database's speed. */
@@ -194,6 +217,16 @@ static uint32_t own_cap(const struct upstream *u, uint8_t class_i)
     return cap_n == 0 ? 1 : cap_n;
 }
 
+/* Its leases that go on are told as well. */
+static void brake(struct upstream *u, uint8_t class_i)
+{
+    struct tier *tier = &u->tiers[class_i];
+    uint32_t limit_n = u->breaker.classes[tier->breaker_i].ask.limit_n;
+
+    atomic_store_explicit(&tier->brake.held, tier->held, memory_order_relaxed);
+    brake_set_crowd(&tier->brake, tier->wanted, tier->limited ? limit_n : 0);
+}
+
 /* What the breaker asks for from now on. */
 static void obey_breaker(struct upstream *u)
 {
@@ -207,6 +240,7 @@ static void obey_breaker(struct upstream *u)
         tier->limited = holds && (ask->limited || ask->held);
         if (u->breaker.state == BREAKER_OPEN && tier->limited)
             shed_mask |= BIT(u->breaker_order[i]);
+        brake(u, (uint8_t)u->breaker_order[i]);
     }
     atomic_store_explicit(&u->shed_mask, shed_mask, memory_order_relaxed);
     rights_rates(u);
@@ -228,10 +262,13 @@ static void tick_breaker(struct turn *t, const struct look *look)
         uint32_t active_n = u->queues[c].leased_n, streaming_n = look->streaming_n[c];
         uint32_t still_n = u->shares.at[c].still_n; /* the leader of a dump hurts nobody */
         active_n -= still_n < active_n ? still_n : active_n;
+        /* Who rests between two statements waits, and hurts nobody. */
+        uint32_t resting_n = u->tiers[c].resting_n;
+        active_n -= resting_n < active_n ? resting_n : active_n;
         use[i] = (struct breaker_use){
             .active_n = active_n,
             .nonstreaming_n = active_n > streaming_n ? active_n - streaming_n : 0,
-            .queued_n = u->queues[c].waiting_n,
+            .queued_n = u->queues[c].waiting_n + resting_n,
             .cap_n = own_cap(u, c),
             .bytes_per_s = u->tiers[c].bytes_per_s,
             .granted_n = u->tiers[c].granted_n,
@@ -396,6 +433,7 @@ void pool_tick(struct upstream *u, uint64_t now_us, struct pool_actions *actions
     u->ticks_n++;
     look_at_leases(&t, &look);
     note_paced(u, &look);
+    note_wanted(u, &look);
     note_rates(u);
     tick_error_breaker(&t);
     facts_tick(u, look.running_n, look.byte_us, now_us);

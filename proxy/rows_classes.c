@@ -60,6 +60,8 @@ struct class_row {
     double rate; /* bytes per second it may read; NaN: any number */
     uint32_t paced;
     uint64_t paced_age_us, paced_bytes, paced_held_us;
+    uint32_t resting;
+    uint64_t rests, rested_us;
     uint64_t oldest_wait_us;
     uint64_t granted, granted_at_once, left, refused, bytes, lease_us, wait_us, wait_us_max;
     uint64_t demoted, shed, cancelled, terminated, orphans; /* over all upstreams */
@@ -94,6 +96,11 @@ static const struct table_column classes_columns[] = {
      .help = "Result bytes read while a rate was set."},
     {COL(paced_held_us, U64), .role = TABLE_COUNTER, .unit = TABLE_US, .metric = "paced_held",
      .help = "Time results were not read because of it, added up."},
+    {COL(resting, U32), .role = TABLE_GAUGE,
+     .help = "Its sessions and transactions whose next statement is held back."},
+    {COL(rests, U64), .role = TABLE_COUNTER, .help = "Statements that were held back so."},
+    {COL(rested_us, U64), .role = TABLE_COUNTER, .unit = TABLE_US, .metric = "rested",
+     .help = "Time they were held back, added up."},
     {COL(closed, BOOL), .role = TABLE_GAUGE, .help = "1 outside its schedule."},
     {COL(late, BOOL), .role = TABLE_GAUGE,
      .help = "1 while its work will not be done by finish_by."},
@@ -187,6 +194,9 @@ static void fill_class(const struct rows_from *from, const struct rows_upstream 
     row->paced_age_us = s.paced_age_us;
     row->paced_bytes = s.paced_bytes;
     row->paced_held_us = s.paced_held_us;
+    row->resting = s.resting_n;
+    row->rests = s.rests_n;
+    row->rested_us = s.rested_us;
     row->held = s.held;
     row->limited = s.limited;
     row->closed = s.closed;

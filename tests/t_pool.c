@@ -285,6 +285,68 @@ static void test_a_class_that_must_not_be_held_gets_in(void **state)
     assert_false(s.limited);
 }
 
+/* What a lease of bulk rests after a statement of 100 ms, where six run and one may. */
+static uint64_t rest_of_six(void)
+{
+    struct upstream_opts opts;
+    struct err err;
+    upstream_opts_defaults(&opts);
+    opts.can_pace = true;
+    upstream_set_opts(t.upstream, &opts);
+    assert_true(registry_set_classes(t.registry, &t.classes, &err));
+    struct pool *p = make_pool("big", "web", 20);
+    pool_client_add(p, BULK);
+    for (uint32_t i = 0; i < 6; i++) {
+        (void)ask(p, i, BULK);
+        assert_true(has(i));
+        atomic_store_explicit(&t.waiters[i].server->stmt_started_us, t.now_us,
+                              memory_order_relaxed);
+    }
+    pass(3ull * US_PER_S);
+    assert_int_equal(brake_share_us(pool_brake(t.waiters[0].server), 100 * US_PER_MS), 0);
+    upstream_trip(t.upstream, BULK, t.now_us);
+    pass(300 * US_PER_MS);
+    return brake_share_us(pool_brake(t.waiters[0].server), 100 * US_PER_MS);
+}
+
+static void test_leases_that_go_on_rest(void **state)
+{
+    (void)state;
+    uint64_t rest_us = rest_of_six();
+    assert_true(rest_us > 480 * US_PER_MS && rest_us < 510 * US_PER_MS);
+    /* Those that rest want to run as much as those that do: or the rests would come in waves. */
+    for (uint32_t i = 1; i < 6; i++) {
+        atomic_store_explicit(&t.waiters[i].server->stmt_started_us, 0, memory_order_relaxed);
+        atomic_store_explicit(&t.waiters[i].server->rests, true, memory_order_relaxed);
+    }
+    pass(300 * US_PER_MS);
+    assert_int_equal(brake_share_us(pool_brake(t.waiters[0].server), 100 * US_PER_MS), rest_us);
+    struct class_stats s;
+    show_class(t.upstream, BULK, t.now_us, &s);
+    assert_int_equal(s.resting_n, 5);
+    struct tick_stats tick; /* what the breaker sees: they wait, and hurt nobody */
+    show_tick(t.upstream, &tick);
+    assert_int_equal(tick.classes[1].use.active_n, 1);
+    assert_int_equal(tick.classes[1].use.queued_n, 5);
+    upstream_release(t.upstream, t.now_us);
+    pass(100 * US_PER_MS);
+    assert_false(brake_crowded(pool_brake(t.waiters[0].server)));
+}
+
+static void test_leases_that_must_not_be_held_do_not_rest(void **state)
+{
+    (void)state;
+    t.classes.at[BULK].on_overload = CLASS_PACE;
+    assert_int_equal(rest_of_six(), 0);
+}
+
+static void test_leases_of_a_class_that_is_observed_do_not_rest(void **state)
+{
+    (void)state;
+    t.classes.at[BULK].breaker = CLASS_BREAKER_OBSERVE;
+    assert_int_equal(rest_of_six(), 0);
+}
+
 static void test_a_wrong_password_is_told_at_once(void **state)
 {
     (void)state;
@@ -533,6 +595,9 @@ int main(void)
         SCENE(test_deadlines),
         SCENE(test_a_tripped_class_is_held_and_told),
         SCENE(test_a_class_that_must_not_be_held_gets_in),
+        SCENE(test_leases_that_go_on_rest),
+        SCENE(test_leases_that_must_not_be_held_do_not_rest),
+        SCENE(test_leases_of_a_class_that_is_observed_do_not_rest),
         SCENE(test_a_wrong_password_is_told_at_once),
         SCENE(test_restarts),
         SCENE(test_a_full_server_lowers_the_budget),
