@@ -19,7 +19,7 @@ void cull_look(struct server *s, uint64_t now_us);
 static inline void cull_over(struct server *s)
 {
     s->culled = POOL_CULL_NOT;
-    s->cancel_asked = false;
+    s->cancel_asked = s->cancel_wanted = false;
 }
 /* A request of ours is on its way, and must not hit what the client sends next. */
 static inline bool cull_holds(const struct server *s)

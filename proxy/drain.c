@@ -16,6 +16,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "proxy/brake.h"
 #include "proxy/log.h"
 #include "proxy/pacer.h"
 #include "proxy/session.h"
@@ -36,6 +37,7 @@ static void give_up(struct server *s, const char *why)
 static void read_on(struct server *s)
 {
     pacer_end(s);
+    brake_end(s);
     server_unhold(s, SERVER_HOLD_CLIENT | SERVER_HOLD_PACE);
 }
 

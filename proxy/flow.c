@@ -7,6 +7,7 @@
  * beginning again. */
 #include <string.h>
 
+#include "proxy/brake.h"
 #include "proxy/cull.h"
 #include "proxy/log.h"
 #include "proxy/pacer.h"
@@ -66,6 +67,8 @@ static void answered(struct client *c, struct server *s)
     enum config_pool_mode mode = cell->settings.pool_mode;
     bool loads = s->sql_flags & SQL_COPY_IN; /* its time is the client's */
     observe(c, s, &obs);
+    if (s->brake.works)
+        brake_owe(s, obs.fingerprint ? obs.service_us : 0);
     const struct pool_observation *seen = obs.fingerprint && !loads ? &obs : NULL;
     if (s->tx != 'I' && mode == POOL_MODE_STATEMENT) {
         session_end_with(c, END_STATEMENT_MODE, "08P01");
@@ -190,27 +193,14 @@ static void read_less(struct client *c)
         net_watch_end(&c->net);
 }
 
-/* BEGIN has told nothing of what its transaction is for; COPY and DECLARE do. In session mode so
- * does each transaction but the first. */
-static void look_again(struct client *c, uint32_t flags_before)
-{
-    uint32_t news = c->server->sql_flags & ~flags_before;
-    if (!(news & (SQL_COPY_OUT | SQL_CURSOR)) || c->waiter.class_i != c->class_i)
-        return;
-    if (news & SQL_COPY_OUT)
-        session_demote(c, CLASS_WHY_COPY_OUT);
-    if (news & SQL_CURSOR && c->waiter.class_i == c->class_i)
-        session_demote(c, CLASS_WHY_CURSOR);
-}
-
 static void linked_step(struct client *c, struct view *in)
 {
     struct server *s = c->server;
     uint32_t flags = s->sql_flags;
-    if (cull_holds(s))
-        return; /* until the cancel is over: flow_go_on() */
+    if (cull_holds(s) || brake_holds(c, *in))
+        return; /* until the cancel is over, or its rest: flow_go_on() */
     enum relay_verdict verdict = relay_up(c, in);
-    look_again(c, flags);
+    session_look_again(c, s->sql_flags & ~flags);
     switch (verdict) {
     case RELAY_SLOW:
         read_less(c);

@@ -36,5 +36,9 @@ MUST_USE enum relay_verdict relay_down(struct server *s, struct view *in);
 
 /* What the first message of a transaction tells of it, for its class: flags of enum sql_flag. */
 uint32_t relay_peek(const struct client *c, struct view in);
+/* The next message asks for something to be done: a statement begins, or a batch. */
+bool relay_begins(const struct client *c, struct view in);
+/* ... that may as well begin later: it ends no transaction. */
+bool relay_can_wait(const struct client *c, struct view in);
 
 #endif

@@ -50,6 +50,8 @@ static void statement_begins(struct up *u, uint64_t fingerprint, uint32_t flags)
     u->s->sql_flags |= flags;
     if (flags & SQL_MAY_WRITE)
         may_write(u->s, flags);
+    if (flags & SQL_ADVISORY_LOCK)
+        u->s->brake.advisory = true;
     c->stmt_fingerprint = fingerprint;
     atomic_store_explicit(&u->s->lease.stmt_fingerprint, fingerprint, memory_order_relaxed);
     if (c->stmt_started_us)
@@ -579,4 +581,41 @@ uint32_t relay_peek(const struct client *c, struct view in)
     else if (m.type == 'B' && wire_read_bind(&m, &b))
         stmt = prep_names_find(c->names, b.statement, b.statement_n);
     return stmt ? stmt->flags : info.flags;
+}
+
+bool relay_begins(const struct client *c, struct view in)
+{
+    struct wire_msg m;
+    return !c->body_left && wire_next(in, wire_from_client, INT32_MAX, &m) == WIRE_OK && m.type &&
+           strchr("QPBDCEF", m.type);
+}
+
+bool relay_can_wait(const struct client *c, struct view in)
+{
+    struct wire_msg m;
+    struct wire_bind b;
+    uint32_t flags = 0;
+    if (c->body_left || wire_next(in, wire_from_client, INT32_MAX, &m) != WIRE_OK)
+        return false;
+    switch (m.type) {
+    case 'Q':
+    case 'P':
+        flags = relay_peek(c, in);
+        break;
+    case 'B':
+        if (!wire_read_bind(&m, &b))
+            return false;
+        if (c->renames && !b.statement_n)
+            flags = c->unnamed_flags;
+        else if (c->renames && prep_names_find(c->names, b.statement, b.statement_n))
+            flags = relay_peek(c, in);
+        else if (c->server->tx != 'I')
+            return false;
+        break;
+    case 'E': /* more of a portal: what it was bound to has begun already */
+        break;
+    default:
+        return false;
+    }
+    return !(flags & (SQL_COMMIT | SQL_ROLLBACK));
 }

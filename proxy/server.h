@@ -70,6 +70,16 @@ struct server_pacing {
     uint64_t timeout_us;
 };
 
+/* brake.h's own. */
+struct server_brake {
+    bool works;        /* its lease's class may be held between two statements */
+    bool passed;       /* what comes next has rested, or need not */
+    bool warned;       /* its last transaction was demoted: the next one may be, too */
+    bool advisory;     /* it may hold advisory locks of the session */
+    uint64_t since_us; /* its client's next statement is held back since; 0: it is not */
+    uint64_t owes_us;  /* of rest */
+};
+
 struct server_login; /* exists until it has logged in */
 
 struct server {
@@ -113,10 +123,12 @@ struct server {
                             * held back no more. POOL_CULL_NOT: we did not, or it has ended */
     uint64_t culled_us;
     bool cancel_asked; /* its client has asked to cancel it: the answer is the client's own doing */
+    bool cancel_wanted;  /* ... before it was sent: to be asked of PostgreSQL when it is */
     uint64_t unnamed_of; /* id of the client whose unnamed statement it holds; 0: none */
     uint64_t id, connected_us, drain_until_us;
     uint8_t holds; /* enum server_hold */
     struct server_pacing pacing;
+    struct server_brake brake;
     bool bounded;          /* its receive buffer does not grow */
     bool base_backup;      /* it is a walsender, and runs BASE_BACKUP */
     uint64_t bytes_untold; /* passed on, and not told to the pool yet */

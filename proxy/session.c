@@ -4,6 +4,7 @@
 #include <utlist.h>
 
 #include "pool/target.h"
+#include "proxy/brake.h"
 #include "proxy/census.h"
 #include "proxy/console.h"
 #include "proxy/cull.h"
@@ -231,7 +232,9 @@ static void move_to(struct client *c, uint8_t class_i)
     must(c->server);
     c->waiter.class_i = class_i;
     grant_bound(c->server, class_i);
+    brake_end(c->server); /* its time is the former class's */
     pool_demote(&c->server->lease, class_i, hub_now(h), &actions);
+    brake_set_class(c->server, class_i);
     session_carry_out(h, &actions);
 }
 
@@ -247,10 +250,22 @@ void session_demote(struct client *c, enum class_why why)
         log_demoted(c, from_i, why);
 }
 
+void session_look_again(struct client *c, uint32_t news)
+{
+    if (!(news & (SQL_COPY_OUT | SQL_CURSOR)) || c->waiter.class_i != c->class_i)
+        return;
+    if (news & SQL_COPY_OUT)
+        session_demote(c, CLASS_WHY_COPY_OUT);
+    if (news & SQL_CURSOR && c->waiter.class_i == c->class_i)
+        session_demote(c, CLASS_WHY_CURSOR);
+}
+
 void session_demotion_ends(struct client *c)
 {
-    if (c->waiter.class_i != c->class_i)
-        move_to(c, c->class_i);
+    if (c->waiter.class_i == c->class_i)
+        return;
+    move_to(c, c->class_i);
+    brake_warn(c->server);
 }
 
 /* Asks the pool. Afterwards the client may be in any state. */
@@ -402,6 +417,7 @@ static void link_to(struct client *c, struct server *s)
     s->tx_bytes = 0;
     s->tx_rows = 0;
     cull_over(s);
+    brake_begin(s);
     atomic_store_explicit(&s->lease.tx_writes, false, memory_order_relaxed);
     c->tx_started_us = hub_now(c->hub);
     c->stmt_started_us = 0;
@@ -526,6 +542,11 @@ bool session_cancel(struct client *c, struct letter *done)
         c->server->cancel_asked = true;
         cancel_send(c->server, done);
         return true;
+    }
+    if (c->state == CLIENT_LINKED && c->server->brake.since_us) {
+        c->server->cancel_wanted = true;
+        flow_go_on(c); /* it rests no longer */
+        return false;
     }
     if (c->state == CLIENT_PREPARING && !c->tx_lost) {
         cancel_unsent(c);

@@ -56,6 +56,10 @@ void session_notice(struct client *c, const char *text);
 uint8_t session_classify(struct client *c, const char *application_name);
 /* Its transaction leaves its class for its rest, if the class says so. */
 void session_demote(struct client *c, enum class_why why);
+/* What was, or is about to be, sent to its server may demote it: flags of enum sql_flag that it has
+ * not been looked at with. BEGIN has told nothing of what its transaction is for, and in session
+ * mode no transaction but the first was looked at before it had its server. */
+void session_look_again(struct client *c, uint32_t news);
 /* In session mode, where the lease goes on: the transaction it was demoted for is over. */
 void session_demotion_ends(struct client *c);
 void session_tell_ready(struct client *c, uint8_t status);

@@ -10,6 +10,7 @@
 #include "proxy/steer.h"
 
 enum {
+    LATE_US = 50 * US_PER_MS, /* from a statement's way to a cancel that has waited for it */
     IDLE_EVERY_US =
         US_PER_S, /* how often all clients are looked at, where idle ones may time out */
 };
@@ -43,6 +44,17 @@ static void demote(struct client *c, const struct server *s, uint64_t now_us)
         session_demote(c, CLASS_WHY_TIME);
 }
 
+/* A cancel request came for what had to wait, and has been sent since. In a transaction we may not
+ * answer in PostgreSQL's stead, so it does; but a backend that has not begun forgets a cancel. */
+static void cancel_late(const struct client *c, struct server *s, uint64_t now_us)
+{
+    if (!s->cancel_wanted || !owed_n(&s->owed) || !over(LATE_US, c->stmt_started_us, now_us))
+        return;
+    s->cancel_wanted = false;
+    s->cancel_asked = true;
+    cancel_send(s, NULL);
+}
+
 static void sweep_linked(struct server *s, uint64_t now_us)
 {
     struct client *c = s->client;
@@ -50,12 +62,15 @@ static void sweep_linked(struct server *s, uint64_t now_us)
     bool in_tx = s->tx != 'I';
     if (over(set->query_timeout_us, c->stmt_started_us, now_us))
         session_end_with(c, END_QUERY_TIMEOUT, "57014");
-    else if (in_tx && !c->stmt_started_us &&
+    else if (in_tx && !c->stmt_started_us && !s->brake.since_us &&
              over(set->idle_transaction_timeout_us, c->idle_since_us, now_us))
         session_end_with(c, END_IDLE_TRANSACTION, "25P03");
     else if (in_tx && over(set->transaction_timeout_us, c->tx_started_us, now_us))
         session_end_with(c, END_TRANSACTION_TIMEOUT, "25P04");
+    else if (s->brake.since_us)
+        flow_go_on(c); /* perhaps it has rested */
     else if (in_tx || c->stmt_started_us) {
+        cancel_late(c, s, now_us);
         demote(c, s, now_us);
         cull_look(s, now_us);
     }

@@ -23,9 +23,9 @@ RANKS = [
     "worker sock net tls dns",
     "client auth server prep relay gather owed route refusal hub listen_peer census gates stream "
     "pacer",
-    "flow session hold door steer hosts hello grant drain cancel cull sweep hubs hours control "
-    "baselines console admin status table command copyout metrics notify rows samples listen probe "
-    "reload main",
+    "flow session hold door steer hosts hello grant drain cancel cull brake sweep hubs hours "
+    "control baselines console admin status table command copyout metrics notify rows samples "
+    "listen probe reload main",
 ]
 TOP_LEVEL = {"proxy", "pool", "breaker", "config", "bench", "tests", "Makefile", "README.md",
              "LICENSE"}
