@@ -108,8 +108,10 @@ static bool send_request(struct cancel *k)
     net_connect_wanted(&k->net, false);
     k->sent = true;
     if (wire_put_cancel(&b, k->server->pid, view_of(k->server->key, k->server->key_bytes)) &&
-        net_send_buf(&k->net, &b) != NET_ERROR)
+        net_send_buf(&k->net, &b) != NET_ERROR) {
+        k->server->cull_sent |= k->cull;
         return true;
+    }
     buf_free(&b);
     return false;
 }

@@ -5,7 +5,10 @@
 #include "proxy/log.h"
 #include "proxy/session.h"
 
-enum { TERMINATE_US = 10 * US_PER_S }; /* from our cancel, where it has no effect */
+enum {
+    TERMINATE_US = 10 * US_PER_S, /* from our decision, where it has no effect */
+    AGAIN_US = US_PER_S / 2,      /* after a request that could not be sent */
+};
 
 const char *cull_name(enum pool_cull why)
 {
@@ -30,7 +33,7 @@ static void cull(struct server *s, uint64_t now_us)
     uint8_t why = atomic_load_explicit(&s->lease.cancel_why, memory_order_relaxed);
     must(why > POOL_CULL_NOT && why < POOL_CULLS_N);
     s->culled = (enum pool_cull)why;
-    s->culled_us = now_us;
+    s->culled_us = s->cull_tried_us = now_us;
     count_add(&h->classes[c->waiter.class_i].cancelled[why], 1);
     log_info("C-%#llx: %s/%s statement cancelled class=%s why=%s age=%.1fs server=S-%#llx",
              (unsigned long long)c->id, c->route->database, c->route->user,
@@ -61,6 +64,10 @@ void cull_look(struct server *s, uint64_t now_us)
     if (s->culled == POOL_CULL_NOT) {
         cull(s, now_us);
         return;
+    }
+    if (!s->cull_sent && !cull_holds(s) && us_since(s->cull_tried_us, now_us) > AGAIN_US) {
+        s->cull_tried_us = now_us;
+        cancel_cull(s);
     }
     const struct class_opts *opts = &s->hub->config->classes->at[c->waiter.class_i];
     if (opts->on_overload & CLASS_TERMINATE && us_since(s->culled_us, now_us) > TERMINATE_US)

@@ -4,6 +4,9 @@
  *   marked --CancelRequest--> culled --its answer, rewritten if it is 57014--> over
  *                               \--10 s, on_overload has terminate--> connection closed
  *
+ * A request that cannot be sent (no descriptor, refused, too many under way) is tried again, for as
+ * long as the statement runs.
+ *
  * A culled statement is read to its end without pacing: PostgreSQL looks for a cancel only where it
  * does not wait for a full socket. */
 #ifndef PROXY_CULL_H
@@ -19,7 +22,7 @@ void cull_look(struct server *s, uint64_t now_us);
 static inline void cull_over(struct server *s)
 {
     s->culled = POOL_CULL_NOT;
-    s->cancel_asked = s->cancel_wanted = false;
+    s->cancel_asked = s->cancel_wanted = s->cull_sent = false;
 }
 /* A request of ours is on its way, and must not hit what the client sends next. */
 static inline bool cull_holds(const struct server *s)

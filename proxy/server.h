@@ -122,6 +122,8 @@ struct server {
     enum pool_cull culled; /* why we cancelled the statement that runs: it is read to its end, and
                             * held back no more. POOL_CULL_NOT: we did not, or it has ended */
     uint64_t culled_us;
+    bool cull_sent;         /* our request for it has gone out: what ends it now may be our doing */
+    uint64_t cull_tried_us; /* ... when it was tried last */
     bool cancel_asked; /* its client has asked to cancel it: the answer is the client's own doing */
     bool cancel_wanted;  /* ... before it was sent: to be asked of PostgreSQL when it is */
     uint64_t unnamed_of; /* id of the client whose unnamed statement it holds; 0: none */
