@@ -61,6 +61,12 @@ static uint64_t timeout_of(const struct server *s)
     return value ? duration_us(value, value + strlen(value)) : 0;
 }
 
+bool pacer_out_of_time(const struct server *s)
+{
+    uint64_t limit_us = timeout_of(s), since_us = s->client->stmt_started_us;
+    return limit_us && since_us && us_since(since_us, hub_now(s->hub)) >= limit_us;
+}
+
 static bool is_short_of(uint64_t limit_us, uint64_t since_us, uint64_t now_us)
 {
     return limit_us && since_us &&

@@ -61,6 +61,8 @@ static inline void pacer_end(struct server *s)
 }
 /* This statement is not paced any more: it is being cancelled. */
 void pacer_free(struct server *s);
+/* Its statement has run for all of the statement_timeout it is known to have. */
+bool pacer_out_of_time(const struct server *s);
 /* A text that may set statement_timeout passes by on its way to the server. */
 void pacer_note_set(struct server *s, struct view sql);
 

@@ -7,6 +7,7 @@
 
 #include "pool/pool.h"
 #include "proxy/gather.h"
+#include "proxy/pacer.h"
 #include "proxy/refusal.h"
 #include "proxy/route.h"
 #include "proxy/vars.h"
@@ -144,12 +145,15 @@ static void note_fatal(struct down *d, const struct wire_error *e)
 }
 
 /* The answer to a cancel of ours, in our words: why, and when to come again. A statement_timeout
- * looks the same but for its text, and a client that has asked for it itself knows why. */
+ * looks the same but for its text, which is in whatever language lc_messages says: what comes
+ * before our request has gone out is not ours, nor what comes after the time the statement was
+ * known to have, while PostgreSQL has not done with our request. Behind that both have a part in
+ * it, and our words are true as well. A client that has asked for it itself knows why. */
 static bool is_ours(const struct down *d, const struct wire_error *e)
 {
     const struct server *s = d->s;
-    return s->culled != POOL_CULL_NOT && !s->cancel_asked && d->c && e->sqlstate &&
-           !strcmp(e->sqlstate, "57014") && e->message && !strstr(e->message, "timeout");
+    return s->cull_sent && !s->cancel_asked && d->c && !(s->culls_n && pacer_out_of_time(s)) &&
+           e->sqlstate && !strcmp(e->sqlstate, "57014");
 }
 
 static void pass_error(struct down *d, const struct wire_msg *m, const struct wire_error *e)

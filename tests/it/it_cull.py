@@ -1,11 +1,13 @@
 """Cancels on their way to PostgreSQL: that cannot be sent, that nobody takes, that come early."""
+import os
 import re
 import socket
+import subprocess
 import threading
 import time
 
 import raw
-from harness import case, free_port, holds, same, wait_until
+from harness import Skip, case, free_port, holds, same, wait_until
 
 BEYOND = "it knows no classes"
 BULK = "[class bulk]\nmatch = application_name:bulky\n"
@@ -97,3 +99,60 @@ def a_cancel_of_ours_that_cannot_be_sent_is_tried_again(t):
     holds(re.search(SAYS_CANCELLED, fields["M"]), fields["M"])
     same(shown(weir)["cancelled"], 1, "cancelled")
     same(client.query("SELECT 1"), [["1"]], "it goes on")
+
+
+def german(t):
+    """A PostgreSQL that can speak German, or none."""
+    places = t.dir / "locales"
+    places.mkdir()
+    made = subprocess.run(["localedef", "-i", "de_DE", "-f", "UTF-8", places / "de_DE.UTF-8"],
+                          capture_output=True, check=False)
+    if made.returncode:
+        raise Skip("no locale can be made here")
+    places.chmod(0o755)
+    pg = t.own_postgres()
+    os.environ["LOCPATH"] = str(places)
+    try:
+        pg.start()
+    finally:
+        del os.environ["LOCPATH"]
+    return pg
+
+
+@case(beyond=BEYOND, seconds=120)
+def a_timeout_of_another_language_is_not_taken_for_our_cancel(t):
+    try:
+        pg = german(t)
+    except FileNotFoundError as missing:
+        raise Skip("no localedef here") from missing
+    gate = Gate(pg)
+    weir = behind(t, gate)
+    client = weir.raw(application_name="bulky", timeout=30)
+    try:
+        client.query("SET lc_messages = 'de_DE.UTF-8'")
+    except raw.ServerError as error:
+        raise Skip("no German here") from error
+    for silent in (False, True):
+        client.query("BEGIN")
+        client.query("SET LOCAL statement_timeout = 1500")
+        client.send(raw.query("SELECT pg_sleep(60)"))
+        wait_until("it runs", lambda: pg.running_n("pg_sleep"))
+        gate.silent = silent
+        if not silent:
+            gate.refuse()
+        weir.console("CANCEL bulk")
+        fields = ends_in(client)
+        same(fields["C"], "57014", "SQLSTATE")
+        if "timeout" in fields["M"]:
+            raise Skip(f"no German here: {fields['M']}")
+        holds("pgweir" not in fields["M"], fields["M"])
+        if not silent:
+            gate.open()
+            client.query("ROLLBACK")
+    t.note(fields["M"])
+    gate.let_go()
+    client.query("ROLLBACK")
+    client.send(raw.query("SELECT pg_sleep(60)"))
+    wait_until("it runs", lambda: pg.running_n("pg_sleep"))
+    weir.console("CANCEL bulk")
+    holds(re.search(SAYS_CANCELLED, ends_in(client)["M"]), "our own cancel says so")
