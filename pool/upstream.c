@@ -500,6 +500,11 @@ bool upstream_cancel_begin(struct upstream *u)
     return false;
 }
 
+bool upstream_cancels_full(const struct upstream *u)
+{
+    return atomic_load_explicit(&u->cancelling_n, memory_order_relaxed) >= UPSTREAM_CANCELS_MAX;
+}
+
 void upstream_cancel_end(struct upstream *u)
 {
     uint32_t n = atomic_fetch_sub_explicit(&u->cancelling_n, 1, memory_order_relaxed);

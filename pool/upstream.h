@@ -44,6 +44,7 @@ bool upstream_sheds_logins(const struct upstream *u, uint8_t class_i);
 enum { UPSTREAM_CANCELS_MAX = 8 };
 MUST_USE bool upstream_cancel_begin(struct upstream *u);
 void upstream_cancel_end(struct upstream *u);
+bool upstream_cancels_full(const struct upstream *u);
 
 /* What the clock on the wall says of each class. */
 struct upstream_hours {

@@ -27,7 +27,12 @@
 #include "proxy/pacer.h"
 #include "proxy/session.h"
 
-enum { CANCELS_MAX = 4096 }; /* per loop, those that wait for their turn included */
+enum {
+    CANCELS_MAX = 4096, /* per loop, those that wait for their turn included */
+    /* With cancel_wait_timeout = 0 a request that nobody answers may stay, but for no longer than
+     * this where it keeps others from being sent. */
+    CROWDED_US = 10 * US_PER_S,
+};
 
 /* One request on its way to PostgreSQL. */
 struct cancel {
@@ -37,8 +42,8 @@ struct cancel {
     struct server *server; /* NULL: it has died meanwhile */
     struct letter *done;   /* opened at the end; may be NULL */
     struct cancel *prev, *next;
-    uint64_t stmt_us;  /* start of what it is for */
-    uint64_t until_us; /* from when it began */
+    uint64_t stmt_us; /* start of what it is for */
+    uint64_t begun_us, until_us;
     bool begun, sent;
     bool over; /* to be ended with the next look */
     bool cull; /* ours, not a client's */
@@ -182,7 +187,8 @@ static enum begin_verdict begin(struct cancel *k)
         return BEGIN_FAILED;
     }
     k->begun = true;
-    k->until_us = patience_us ? hub_now(k->hub) + patience_us : 0;
+    k->begun_us = hub_now(k->hub);
+    k->until_us = patience_us ? k->begun_us + patience_us : 0;
     net_connect_wanted(&k->net, true);
     return BEGIN_DONE;
 }
@@ -273,12 +279,19 @@ void cancel_forget(struct hub *h, struct server *s)
     s->cancels_n = s->culls_n = 0;
 }
 
+static bool is_late(const struct cancel *k, uint64_t now_us)
+{
+    if (!k->begun || k->until_us)
+        return k->begun && now_us > k->until_us;
+    return us_since(k->begun_us, now_us) > CROWDED_US && upstream_cancels_full(k->upstream);
+}
+
 void cancel_sweep(struct hub *h, uint64_t now_us)
 {
     struct cancel *k;
     DL_FOREACH(h->cancels, k)
     {
-        if (k->until_us && now_us > k->until_us) {
+        if (is_late(k, now_us)) {
             taint(k);
             k->over = true;
         }

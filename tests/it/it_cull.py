@@ -156,3 +156,26 @@ def a_timeout_of_another_language_is_not_taken_for_our_cancel(t):
     wait_until("it runs", lambda: pg.running_n("pg_sleep"))
     weir.console("CANCEL bulk")
     holds(re.search(SAYS_CANCELLED, ends_in(client)["M"]), "our own cancel says so")
+
+
+@case(beyond=BEYOND)
+def silent_cancels_do_not_block_the_others_for_ever(t):
+    """Also where the operator has set no limit to them: not while others wait for their places."""
+    gate = Gate(t.pg)
+    weir = behind(t, gate, cancel_wait_timeout=0)
+    clients = [weir.raw(timeout=40) for _ in range(9)]
+    for client in clients:
+        client.send(raw.query("SELECT pg_sleep(25)"))
+    wait_until("all run", lambda: t.pg.running_n("pg_sleep") == 9)
+    gate.silent = True
+    asking = []
+    for i, client in enumerate(clients):
+        asking.append(raw.Raw(weir.tcp, login=False))
+        asking[-1].send(raw.request(raw.CANCEL_REQUEST, client.key))
+        if i < 8:
+            wait_until("it is on its way", lambda n=i + 1: len(gate.alone) == n)
+    gate.silent = False
+    began = time.monotonic()
+    same(ends_in(clients[8])["C"], "57014", "SQLSTATE")
+    t.note(f"after {time.monotonic() - began:.1f} s")
+    holds(time.monotonic() - began < 15, "the ninth waited for those that nobody answers")
