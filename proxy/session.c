@@ -12,6 +12,7 @@
 #include "proxy/hold.h"
 #include "proxy/log.h"
 #include "proxy/refusal.h"
+#include "proxy/relay.h"
 #include "proxy/steer.h"
 #include "proxy/vars.h"
 
@@ -543,9 +544,14 @@ bool session_cancel(struct client *c, struct letter *done)
         cancel_send(c->server, done);
         return true;
     }
-    if (c->state == CLIENT_LINKED && c->server->brake.since_us) {
-        c->server->cancel_wanted = true;
+    if (c->state == CLIENT_LINKED && (c->server->brake.since_us || cull_holds(c->server))) {
+        c->server->cancel_wanted = relay_begins(c, buf_view(&c->in));
         flow_go_on(c); /* it rests no longer */
+        return false;
+    }
+    if (c->state == CLIENT_SETTLING) { /* what it has sent meanwhile is refused, and never sent */
+        if (relay_begins(c, buf_view(&c->in)))
+            c->refusal = CLIENT_REFUSAL_CANCELLED;
         return false;
     }
     if (c->state == CLIENT_PREPARING && !c->tx_lost) {

@@ -8,6 +8,7 @@ import time
 
 import raw
 from harness import Skip, case, free_port, holds, same, wait_until
+from it_cancel import send_cancel
 
 BEYOND = "it knows no classes"
 BULK = "[class bulk]\nmatch = application_name:bulky\n"
@@ -179,3 +180,48 @@ def silent_cancels_do_not_block_the_others_for_ever(t):
     same(ends_in(clients[8])["C"], "57014", "SQLSTATE")
     t.note(f"after {time.monotonic() - began:.1f} s")
     holds(time.monotonic() - began < 15, "the ninth waited for those that nobody answers")
+
+
+@case(beyond=BEYOND)
+def a_cancel_for_what_waits_behind_our_own_is_kept(t):
+    """A statement of ours is culled and PostgreSQL has not done with the request: the next one has
+    not been sent, and its cancel comes."""
+    gate = Gate(t.pg)
+    weir = behind(t, gate, pool_mode="session")
+    client = weir.raw(application_name="bulky", timeout=30)
+    client.send(raw.query("SELECT pg_sleep(1.5)"))
+    wait_until("it runs", lambda: t.pg.running_n("pg_sleep"))
+    gate.silent = True
+    weir.console("CANCEL bulk")
+    client.until_ready()
+    client.send(raw.query("SELECT pg_sleep(60), 'next'"))
+    time.sleep(0.3)  # so that it has come
+    same(t.pg.running_n("next"), 0, "statements sent")
+    send_cancel(weir, client.key)
+    gate.let_go()
+    began = time.monotonic()
+    fields = ends_in(client)
+    same((fields["C"], "user request" in fields["M"]), ("57014", True), "its answer")
+    holds(time.monotonic() - began < 3, "it took too long")
+    same(client.query("SELECT 1"), [["1"]], "it goes on")
+
+
+@case(beyond="^C does nothing while settings are read back")
+def a_cancel_while_settings_are_read_back_is_kept(t):
+    gate = Gate(t.pg)
+    weir = behind(t, gate, default_pool_size=1)
+    client = weir.raw()
+    client.send(raw.query("SELECT set_config('work_mem', '23456kB', false), pg_sleep(0.5)"))
+    wait_until("it runs", lambda: t.pg.running_n("pg_sleep"))
+    gate.mute = True
+    client.until_ready()
+    client.send(raw.query("CREATE TABLE never_made_either (n int)"))
+    time.sleep(0.3)  # so that it has come
+    send_cancel(weir, client.key)
+    time.sleep(0.3)  # so that this has come
+    gate.mute = False
+    fields = ends_in(client)
+    same((fields["C"], "user request" in fields["M"]), ("57014", True), "its answer")
+    same(client.query("SHOW work_mem"), [["23456kB"]], "it goes on")
+    same(weir.value("SELECT count(*) FROM pg_class WHERE relname = 'never_made_either'"), 0,
+         "tables")
