@@ -71,7 +71,7 @@ static void give_back(struct server *s, const struct pool_observation *obs)
         pool_bytes(&s->lease, s->bytes_untold);
     s->bytes_untold = 0;
     atomic_store_explicit(&s->lease.unread_since_us, 0, memory_order_relaxed);
-    s->pacing.timeout_set = false;
+    s->pacing.timeout_set = s->pacing.local_set = false;
     atomic_store_explicit(&s->lease.stmt_started_us, 0, memory_order_relaxed);
     must(server_is_clean(s) && (!s->dirt || s->route->replication != POOL_REPLICATION_NO));
     server_goto(s, SERVER_IDLE);

@@ -1,5 +1,8 @@
 #include "proxy/pacer.h"
 
+#include <ctype.h>
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <utlist.h>
@@ -9,13 +12,35 @@
 #include "proxy/vars.h"
 
 #define STATEMENT_TIMEOUT "statement_timeout"
+#define BLANKS " \t\r\n\f\v"
 
 /* ---- statement_timeout --------------------------------------------------------------------------
  */
 
-/* "5s", "300000" (milliseconds), also in quotes and behind `=` or TO. 0: none, or not understood.
- */
-static uint64_t duration_us(const char *at, const char *end)
+/* A text and how far it has been read; ASCII, as all it looks for is. */
+struct words {
+    const char *at, *end;
+};
+
+static void skip(struct words *w, const char *what)
+{
+    while (w->at < w->end && strchr(what, *w->at) && *w->at)
+        w->at++;
+}
+
+/* Takes the word if it comes next; as a whole word only. */
+static bool take_word(struct words *w, const char *word)
+{
+    size_t n = strlen(word), left = (size_t)(w->end - w->at);
+    if (left < n || strncasecmp(w->at, word, n) != 0 || (left > n && isalnum((uint8_t)w->at[n])))
+        return false;
+    w->at += n;
+    return true;
+}
+
+/* A number with or without unit, as PostgreSQL reads a setting in milliseconds: 300000, 1.5s, 1e3,
+ * 0x10, "2 min". To whole milliseconds, also as there. False: it would not take it. */
+static bool take_duration(struct words *w, uint64_t *us)
 {
     static const struct {
         char name[4];
@@ -24,30 +49,113 @@ static uint64_t duration_us(const char *at, const char *end)
         {"us", 1},       {"ms", US_PER_MS},         {"min", 60ull * US_PER_S},
         {"s", US_PER_S}, {"h", 3600ull * US_PER_S}, {"d", 86400ull * US_PER_S},
     };
-    uint64_t n = 0;
-    while (at < end && memchr(" \t\r\n'\"=,tToO", *at, 13))
-        at++;
-    for (; at < end && *at >= '0' && *at <= '9' && n < UINT32_MAX; at++)
-        n = n * 10 + (uint64_t)(*at - '0');
-    while (at < end && *at == ' ')
-        at++;
+    char digits[64], *behind;
+    size_t n = (size_t)(w->end - w->at);
+    n = n < sizeof digits - 1 ? n : sizeof digits - 1;
+    memcpy(digits, w->at, n);
+    digits[n] = '\0';
+    if (!isdigit((uint8_t)digits[0]) && digits[0] != '.')
+        return false;
+    double value = strtod(digits, &behind);
+    if (behind == digits)
+        return false;
+    w->at += behind - digits;
+    skip(w, BLANKS);
+    uint64_t unit_us = US_PER_MS;
     for (size_t i = 0; i < COUNT_OF(units); i++) {
-        size_t name_n = strlen(units[i].name);
-        if ((size_t)(end - at) >= name_n && strncasecmp(at, units[i].name, name_n) == 0)
-            return n * units[i].us;
+        size_t name_n = strlen(units[i].name), left = (size_t)(w->end - w->at);
+        if (left < name_n || memcmp(w->at, units[i].name, name_n) != 0 ||
+            (left > name_n && isalnum((uint8_t)w->at[name_n])))
+            continue;
+        unit_us = units[i].us;
+        w->at += name_n;
+        break;
     }
-    return n * US_PER_MS;
+    if (w->at < w->end && isalpha((uint8_t)*w->at))
+        return false; /* a unit that it does not know */
+    double ms = rint(value * (double)unit_us / US_PER_MS);
+    if (!(ms >= 0 && ms <= INT32_MAX))
+        return false;
+    *us = (uint64_t)ms * US_PER_MS;
+    return true;
+}
+
+static uint64_t duration_us(const char *text)
+{
+    struct words w = {text, text + strlen(text)};
+    uint64_t us;
+    skip(&w, BLANKS);
+    return take_duration(&w, &us) ? us : 0;
+}
+
+/* For the session; whatever was set for the transaction is gone as well. */
+static void set_session(struct server_pacing *p, uint64_t us)
+{
+    p->timeout_set = true;
+    p->timeout_us = us;
+    p->local_set = false;
+}
+
+static void set_local(struct server_pacing *p, uint64_t us)
+{
+    p->local_set = true;
+    p->local_us = us;
+}
+
+/* Whether the word before `at` is that one; quotes in between are the name's. */
+static bool follows(const char *text, const char *at, const char *word)
+{
+    size_t n = strlen(word);
+    while (at > text && strchr(BLANKS "'\"", at[-1]))
+        at--;
+    return (size_t)(at - text) >= n && strncasecmp(at - n, word, n) == 0 &&
+           ((size_t)(at - text) == n || !isalnum((uint8_t)at[-(ptrdiff_t)n - 1]));
+}
+
+/* The name stands at `at`: SET [SESSION | LOCAL] name {TO | =} {value | DEFAULT}, RESET name, or
+ * set_config('name', value, is_local). */
+static void note_name(struct server_pacing *p, const char *text, const char *at, const char *end)
+{
+    struct words w = {at + sizeof STATEMENT_TIMEOUT - 1, end};
+    uint64_t us = 0;
+    bool local = follows(text, at, "local");
+    if (follows(text, at, "reset")) {
+        set_session(p, 0);
+        return;
+    }
+    skip(&w, "'\"");
+    skip(&w, BLANKS);
+    bool is_call = w.at < w.end && *w.at == ',';
+    if (!is_call && !take_word(&w, "to") && !(w.at < w.end && *w.at == '='))
+        return;
+    skip(&w, BLANKS ",='");
+    if (!take_word(&w, "default") && !take_duration(&w, &us))
+        return;
+    if (is_call) {
+        skip(&w, BLANKS "',");
+        local = w.at < w.end && strchr("tT1yY", *w.at);
+    }
+    if (local)
+        set_local(p, us);
+    else
+        set_session(p, us);
 }
 
 void pacer_note_set(struct server *s, struct view sql)
 {
     const size_t name_n = sizeof STATEMENT_TIMEOUT - 1;
     const char *text = (const char *)sql.at, *end = text + sql.n;
-    for (const char *at = text; (size_t)(end - at) > name_n; at++)
-        if (strncasecmp(at, STATEMENT_TIMEOUT, name_n) == 0) {
-            s->pacing.timeout_set = true;
-            s->pacing.timeout_us = duration_us(at + name_n, end);
+    for (const char *at = text; at < end; at++) {
+        struct words w = {at, end};
+        if ((size_t)(end - at) >= name_n && strncasecmp(at, STATEMENT_TIMEOUT, name_n) == 0) {
+            note_name(&s->pacing, text, at, end);
+        } else if ((at == text || !isalnum((uint8_t)at[-1])) &&
+                   (take_word(&w, "reset") || take_word(&w, "discard"))) {
+            skip(&w, BLANKS);
+            if (take_word(&w, "all"))
+                set_session(&s->pacing, 0);
         }
+    }
 }
 
 /* What PostgreSQL will give the running statement, as far as it is known here: not what stands in
@@ -55,10 +163,12 @@ void pacer_note_set(struct server *s, struct view sql)
 static uint64_t timeout_of(const struct server *s)
 {
     const char *value;
+    if (s->pacing.local_set)
+        return s->pacing.local_us;
     if (s->pacing.timeout_set)
         return s->pacing.timeout_us;
     value = vars_get(s->client->vars, STATEMENT_TIMEOUT);
-    return value ? duration_us(value, value + strlen(value)) : 0;
+    return value ? duration_us(value) : 0;
 }
 
 bool pacer_out_of_time(const struct server *s)

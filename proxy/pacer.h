@@ -58,12 +58,15 @@ static inline void pacer_end(struct server *s)
     if (s->pacing.pace)
         pacer_leave(s);
     s->pacing.freed = false;
+    if (s->tx == 'I')
+        s->pacing.local_set = false;
 }
 /* This statement is not paced any more: it is being cancelled. */
 void pacer_free(struct server *s);
 /* Its statement has run for all of the statement_timeout it is known to have. */
 bool pacer_out_of_time(const struct server *s);
-/* A text that may set statement_timeout passes by on its way to the server. */
+/* A text that may set statement_timeout passes by on its way to the server. That a ROLLBACK takes
+ * back what its transaction has set for the session is not followed. */
 void pacer_note_set(struct server *s, struct view sql);
 
 #endif

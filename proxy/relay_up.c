@@ -72,11 +72,12 @@ static bool begins_with(const char *sql, size_t n, const char *word)
 }
 
 /* What decides whether the result may be held back. */
-static void note_text(struct up *u, const char *sql, size_t n, const struct sql_info *info)
+static void note_text(struct up *u, const char *sql, size_t n, uint32_t flags)
 {
     if (u->s->route->replication != POOL_REPLICATION_NO)
         u->s->base_backup = begins_with(sql, n, "BASE_BACKUP");
-    else if (info->flags & (SQL_SET | SQL_SET_CONFIG | SQL_MULTI) || begins_with(sql, n, "SET"))
+    else if (flags & (SQL_SET | SQL_SET_CONFIG | SQL_DISCARD_ALL | SQL_MULTI) ||
+             begins_with(sql, n, "SET"))
         pacer_note_set(u->s, view_of(sql, n));
 }
 
@@ -170,7 +171,7 @@ static void parse_one(struct up *u, const struct wire_msg *m, const struct wire_
     sql_scan(p->text, p->text_n, p->text_cut, &info);
     texts_note(info.fingerprint, p->text, p->text_n);
     statement_begins(u, info.fingerprint, info.flags);
-    note_text(u, p->text, p->text_n, &info);
+    note_text(u, p->text, p->text_n, info.flags);
     note_flags(u, info.flags);
     if (p->name_n) {
         u->s->dirt |= SERVER_DIRT_SESSION; /* its name is known to the server alone */
@@ -217,6 +218,8 @@ static const char *server_name(struct up *u, const char *name, size_t name_n, ui
         return NULL; /* made by SQL PREPARE in this transaction, or the server says 26000 */
     ensure(u, stmt);
     statement_begins(u, stmt->fingerprint, stmt->flags);
+    const char *text = (const char *)stmt->rest;
+    note_text(u, text, strnlen(text, stmt->rest_bytes), stmt->flags);
     note_flags(u, stmt->flags);
     *number = stmt->number;
     return stmt->name;
@@ -342,7 +345,7 @@ static void query(struct up *u, const struct wire_msg *m, const struct wire_text
     sql_scan(q->text, q->text_n, q->cut, &info);
     texts_note(info.fingerprint, q->text, q->text_n);
     statement_begins(u, info.fingerprint, info.flags);
-    note_text(u, q->text, q->text_n, &info);
+    note_text(u, q->text, q->text_n, info.flags);
     note_flags(u, info.flags);
     u->s->unnamed_of = 0;   /* a simple query destroys it */
     u->s->unsynced = false; /* and its ReadyForQuery answers for what came before */

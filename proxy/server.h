@@ -68,6 +68,8 @@ struct server_pacing {
     bool freed;       /* the statement that runs is not paced any more */
     bool timeout_set; /* its statement_timeout was changed since it was linked, to: */
     uint64_t timeout_us;
+    bool local_set; /* ... and for this transaction alone, to: */
+    uint64_t local_us;
 };
 
 /* brake.h's own. */
