@@ -231,7 +231,7 @@ static void linked_step(struct client *c, struct view *in)
 }
 
 /* Handles what it can of `in`; the rest stays there. */
-static void feed(struct client *c, struct view *in)
+static void feed_all(struct client *c, struct view *in)
 {
     /* One that does not take its answers gets no further ones. */
     while (in->n && !c->gone && !net_stuck(&c->net)) {
@@ -247,9 +247,7 @@ static void feed(struct client *c, struct view *in)
             case IDLE_ENDED:
                 return;
             case IDLE_BEGINS:
-                c->feeding = true; /* a grant at once goes on in this loop, not in a nested one */
-                session_begin(c, *in);
-                c->feeding = false;
+                session_begin(c, *in); /* a grant at once goes on in this loop, by `feeding` */
                 if (c->state == CLIENT_IDLE)
                     continue; /* refused at once, or its server died at once: it goes on here */
                 break;
@@ -260,6 +258,15 @@ static void feed(struct client *c, struct view *in)
         if (in->n == before_n && c->state == state)
             return;
     }
+}
+
+static void feed(struct client *c, struct view *in)
+{
+    struct hub *h = c->hub;
+    c->feeding = true;
+    feed_all(c, in);
+    c->feeding = false;
+    h->peeked_at = NULL; /* the bytes at `in` are about to go */
 }
 
 /* Keeps what was received and not handled. */
@@ -280,9 +287,7 @@ void flow_go_on(struct client *c)
         return;
     struct view in = buf_view(&c->in);
     size_t all_n = in.n;
-    c->feeding = true;
     feed(c, &in);
-    c->feeding = false;
     if (c->gone)
         return;
     if (all_n)
@@ -346,9 +351,7 @@ static void read_client(struct client *c)
         break;
     }
     struct view in = view_of(scratch, n);
-    c->feeding = true;
     feed(c, &in);
-    c->feeding = false;
     keep(c, in);
 }
 

@@ -13,6 +13,7 @@
 #include "pool/class.h"
 #include "pool/registry.h"
 #include "pool/retry.h"
+#include "proxy/sql.h"
 #include "proxy/stats.h"
 #include "proxy/worker.h"
 
@@ -87,6 +88,11 @@ struct hub {
     struct hub_slot *slots;
     uint32_t slots_n, slot_free;
     uint64_t swept_us;
+    /* What the text of `peeked_bytes` at `peeked_at` says, while it is not moved; NULL: none. Set
+     * by relay_peek(), forgotten by whoever fed it the text. */
+    const char *peeked_at;
+    size_t peeked_bytes;
+    struct sql_info peeked;
     struct client *held; /* refused, and to be told later; see hold.h */
     uint32_t held_n;
     struct retry_table retries;

@@ -464,7 +464,10 @@ static bool rows(struct down *d, struct view *in)
 
 enum relay_verdict relay_down(struct server *s, struct view *in)
 {
-    struct down d = {.s = s, .c = s->client};
+    struct down d; /* not its pieces: most batches have one, and there is room for many */
+    d.s = s;
+    d.c = s->client;
+    d.done = d.broken = d.failed = false;
     gather_begin(&d.g, d.c ? &d.c->net : NULL);
     if (!s->body_left)
         answer_fakes(&d); /* a request answered by us alone may be all there is */

@@ -28,6 +28,16 @@ struct up {
 
 enum { UNNAMED_BYTES_MAX = 256 << 10 }; /* kept per client across a Sync */
 
+/* The first statement of a transaction has been looked at for its class already: relay_peek(). */
+static const struct sql_info *scan(const struct hub *h, const char *text, size_t n, bool cut,
+                                   struct sql_info *room)
+{
+    if (h->peeked_at == text && h->peeked_bytes == n)
+        return &h->peeked;
+    sql_scan(text, n, cut, room);
+    return room;
+}
+
 static void owe(struct up *u, enum owed_kind kind, enum owed_to to, uint64_t number,
                 uint64_t serial)
 {
@@ -137,17 +147,18 @@ static void parse_named(struct up *u, const struct wire_parse *parse)
         owe(u, OWED_PARSE, OWED_PASS, 0, 0);
         return;
     }
-    struct sql_info info;
-    sql_scan(parse->text, parse->text_n, parse->text_cut, &info);
-    texts_note(info.fingerprint, parse->text, parse->text_n);
-    struct prep_stmt *stmt = prep_intern(parse->rest, &info);
+    struct sql_info scanned;
+    const struct sql_info *info =
+        scan(c->hub, parse->text, parse->text_n, parse->text_cut, &scanned);
+    texts_note(info->fingerprint, parse->text, parse->text_n);
+    struct prep_stmt *stmt = prep_intern(parse->rest, info);
     uint64_t serial = stmt ? prep_names_add(&c->names, parse->name, parse->name_n, stmt) : 0;
     if (!serial) {
         u->failed = true;
         prep_unref(&stmt);
         return;
     }
-    note_flags(u, info.flags & (SQL_DISCARD_ALL | SQL_DEALLOCATE_ALL));
+    note_flags(u, info->flags & (SQL_DISCARD_ALL | SQL_DEALLOCATE_ALL));
     if (prep_cache_find(u->s->prep, stmt) == PREP_PRESENT) {
         owe(u, OWED_PARSE, OWED_FAKE, 0, serial);
     } else {
@@ -167,20 +178,20 @@ static void parse_one(struct up *u, const struct wire_msg *m, const struct wire_
         parse_named(u, p);
         return;
     }
-    struct sql_info info;
-    sql_scan(p->text, p->text_n, p->text_cut, &info);
-    texts_note(info.fingerprint, p->text, p->text_n);
-    statement_begins(u, info.fingerprint, info.flags);
-    note_text(u, p->text, p->text_n, info.flags);
-    note_flags(u, info.flags);
+    struct sql_info scanned;
+    const struct sql_info *info = scan(c->hub, p->text, p->text_n, p->text_cut, &scanned);
+    texts_note(info->fingerprint, p->text, p->text_n);
+    statement_begins(u, info->fingerprint, info->flags);
+    note_text(u, p->text, p->text_n, info->flags);
+    note_flags(u, info->flags);
     if (p->name_n) {
         u->s->dirt |= SERVER_DIRT_SESSION; /* its name is known to the server alone */
     } else {
         u->s->unnamed_of = c->id;
         buf_free(&c->unnamed);
         c->unnamed_at = view_of(NULL, 0);
-        c->unnamed_flags = info.flags;
-        c->unnamed_fingerprint = info.fingerprint;
+        c->unnamed_flags = info->flags;
+        c->unnamed_fingerprint = info->fingerprint;
         if (u->renames && wire_is_whole(m) && p->rest.n <= UNNAMED_BYTES_MAX)
             c->unnamed_at = p->rest; /* kept if a Sync comes before its Bind */
     }
@@ -341,15 +352,15 @@ static bool query_renamed(struct up *u, const struct wire_text *q, const struct 
 
 static void query(struct up *u, const struct wire_msg *m, const struct wire_text *q)
 {
-    struct sql_info info;
-    sql_scan(q->text, q->text_n, q->cut, &info);
-    texts_note(info.fingerprint, q->text, q->text_n);
-    statement_begins(u, info.fingerprint, info.flags);
-    note_text(u, q->text, q->text_n, info.flags);
-    note_flags(u, info.flags);
+    struct sql_info scanned;
+    const struct sql_info *info = scan(u->c->hub, q->text, q->text_n, q->cut, &scanned);
+    texts_note(info->fingerprint, q->text, q->text_n);
+    statement_begins(u, info->fingerprint, info->flags);
+    note_text(u, q->text, q->text_n, info->flags);
+    note_flags(u, info->flags);
     u->s->unnamed_of = 0;   /* a simple query destroys it */
     u->s->unsynced = false; /* and its ReadyForQuery answers for what came before */
-    bool renamed = query_renamed(u, q, &info);
+    bool renamed = query_renamed(u, q, info);
     owe(u, OWED_QUERY, OWED_PASS, 0, 0);
     if (!renamed)
         pass(u, m);
@@ -525,12 +536,15 @@ static bool must_wait(struct up *u)
 
 enum relay_verdict relay_up(struct client *c, struct view *in)
 {
-    struct up u = {.c = c, .s = c->server};
+    struct up u; /* not its pieces: most batches have one, and there is room for many */
     enum relay_verdict verdict = RELAY_OK;
     const struct config_globals *globals = &c->hub->config->globals;
     uint32_t body_max =
         (uint32_t)(globals->max_packet_size > INT32_MAX ? INT32_MAX : globals->max_packet_size);
+    u.c = c;
+    u.s = c->server;
     u.renames = c->renames;
+    u.failed = false;
     gather_begin(&u.g, &u.s->net);
     while (in->n && verdict == RELAY_OK && !u.failed) {
         struct wire_msg m;
@@ -567,23 +581,31 @@ enum relay_verdict relay_up(struct client *c, struct view *in)
     return verdict_of(&u, verdict);
 }
 
+static uint32_t peek_text(const struct client *c, const char *text, size_t n, bool cut)
+{
+    struct hub *h = c->hub;
+    sql_scan(text, n, cut, &h->peeked);
+    h->peeked_at = c->feeding ? text : NULL; /* who feeds it forgets it before the text moves */
+    h->peeked_bytes = n;
+    return h->peeked.flags;
+}
+
 uint32_t relay_peek(const struct client *c, struct view in)
 {
     struct wire_msg m;
     struct wire_text q;
     struct wire_parse p;
     struct wire_bind b;
-    struct sql_info info = {.flags = 0};
     const struct prep_stmt *stmt = NULL;
     if (wire_next(in, wire_from_client, INT32_MAX, &m) != WIRE_OK)
         return 0;
     if (m.type == 'Q' && wire_read_query(&m, &q))
-        sql_scan(q.text, q.text_n, q.cut, &info);
-    else if (m.type == 'P' && wire_read_parse(&m, &p))
-        sql_scan(p.text, p.text_n, p.text_cut, &info);
-    else if (m.type == 'B' && wire_read_bind(&m, &b))
+        return peek_text(c, q.text, q.text_n, q.cut);
+    if (m.type == 'P' && wire_read_parse(&m, &p))
+        return peek_text(c, p.text, p.text_n, p.text_cut);
+    if (m.type == 'B' && wire_read_bind(&m, &b))
         stmt = prep_names_find(c->names, b.statement, b.statement_n);
-    return stmt ? stmt->flags : info.flags;
+    return stmt ? stmt->flags : 0;
 }
 
 bool relay_begins(const struct client *c, struct view in)
