@@ -43,7 +43,7 @@ HARDEN_LD :=
 endif
 ALL_CFLAGS = $(CSTD) $(OPT) $(HARDEN) $(HARDEN_CPP) $(WARN) $(CFLAGS)
 ALL_LDFLAGS = -Wl,--as-needed $(HARDEN_LD) $(LDFLAGS)
-LIBS := -levent_core -levent_extra -levent_pthreads -lssl -lcrypto -linih -lpq -lm
+LIBS := -levent_core -levent_extra -levent_pthreads -lssl -lcrypto -luring -linih -lpq -lm
 TEST_LIBS := -lcmocka
 
 # libFuzzer comes with clang only, so the fuzz targets have objects of their own.

@@ -122,6 +122,7 @@ struct config_globals {
     const char *server_tls_protocols, *server_tls_ciphers, *server_tls13_ciphers;
     /* ours */
     int workers;                    /* data loops; 0: one per processor */
+    bool io_uring;                  /* they wait by it where it is to be had */
     const char *status_listen_addr; /* HTTP: metrics, health */
     int status_port;                /* 0: off */
     int max_upstream_connections;   /* servers per host:port over all pools; 0: no own limit */

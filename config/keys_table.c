@@ -204,6 +204,8 @@ static const struct key process_keys[] = {
     ROW("workers", KEY_INT, KEY_RESTART | KEY_OURS, 0, WORKERS_MAX - 1, "0", NULL,
         FIELD(config_globals, workers, int),
         "Threads that serve clients; 0: one per processor. All limits hold over all of them."),
+    BOOL(config_globals, io_uring, "1", KEY_RESTART | KEY_OURS,
+         "Wait by io_uring where the kernel has it (Linux 6.1); else, or with 0, by epoll."),
 };
 
 static const struct key pool_keys[] = {

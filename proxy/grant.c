@@ -137,6 +137,7 @@ static void login_done(struct server *s)
     steer_note_role(h, s->route, role, read_only); /* whoever is granted it looks at it */
     server_login_end(s);
     server_goto(s, SERVER_IDLE);
+    server_settle(s);
     if (h->config->globals.log_connections)
         log_info("S-%#llx: %s/%s new connection to server", (unsigned long long)s->id,
                  s->route->database, s->route->user);

@@ -80,9 +80,9 @@ struct hub {
     struct server *servers;
     struct server *streams; /* those read in large pieces; see stream.h */
     void (*stream_fetch)(struct server *s);
-    struct event stream_event;
+    struct ticker stream_ticker;
     struct server *paced; /* whose results are held back; see pacer.h */
-    struct event paced_event;
+    struct ticker paced_ticker;
     struct cancel *cancels; /* requests on their way to servers */
     uint32_t clients_n, logins_n, servers_n, cancels_n;
     struct hub_slot *slots;

@@ -268,6 +268,7 @@ static bool make_loops(struct boot *b, struct err *err)
     for (uint16_t i = 0; i < b->proxy.worker_n; i++) {
         if (!worker_init(&b->workers[i], i, err))
             return false;
+        b->workers[i].wants_ring = i > 0 && b->config->globals.io_uring;
         if (!session_hub_new(&b->proxy, &b->workers[i], &setup))
             return err_set(err, "53200", "out of memory");
     }

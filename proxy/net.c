@@ -1,12 +1,16 @@
 #include "proxy/net.h"
 
 #include <errno.h>
+#include <openssl/bio.h>
 #include <openssl/err.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "proxy/worker.h"
+
+enum { TLS_JOINED_BYTES_MAX = 4 << 10 }; /* beyond it, copying costs more than a record */
 
 void net_open(struct conn *c, int fd)
 {
@@ -21,6 +25,13 @@ static void arm(struct conn *c, short wanted)
 {
     if (wanted == c->armed || !c->attached)
         return;
+    if (c->ring) {
+        c->armed = wanted;
+        ring_want(c);
+        if (c->peeked && wanted & EV_READ)
+            ring_wake(c);
+        return;
+    }
     event_del(&c->event); /* also where it is not armed, but active */
     c->armed = 0;
     if (!wanted)
@@ -44,9 +55,24 @@ bool net_attach(struct conn *c, struct worker *w, net_callback on_event, void *a
 {
     must(c->fd >= 0 && !c->attached);
     short wanted = (short)(EV_READ | (net_stuck(c) ? EV_WRITE : 0));
+    if (w->ring) {
+        if (!ring_attach(w->ring, c))
+            return false;
+        c->uring.on_event = on_event;
+        c->uring.arg = arg;
+        c->armed = wanted;
+        c->attached = true;
+        ring_want(c);
+        if (c->peeked)
+            ring_wake(c);
+        return true;
+    }
+    must(!buf_used(&c->uring.kept)); /* loops of both kinds meet only in who has not settled */
     if (event_assign(&c->event, w->base, c->fd, (short)(wanted | EV_PERSIST), on_event, arg) < 0 ||
-        event_add(&c->event, NULL) < 0)
+        event_add(&c->event, NULL) < 0) {
+        memset(&c->uring, 0, sizeof c->uring);
         return false;
+    }
     c->armed = wanted;
     c->attached = true;
     if (c->peeked)
@@ -57,9 +83,23 @@ bool net_attach(struct conn *c, struct worker *w, net_callback on_event, void *a
 void net_detach(struct conn *c)
 {
     must(c->attached);
-    event_del(&c->event);
+    if (c->ring) {
+        ring_detach(c);
+    } else {
+        event_del(&c->event);
+        memset(&c->uring, 0, sizeof c->uring);
+    }
     c->attached = false;
     c->armed = 0;
+}
+
+/* To be called for what the kernel does not know of. */
+static void wake(struct conn *c)
+{
+    if (c->ring)
+        ring_wake(c);
+    else
+        event_active(&c->event, EV_READ, 1);
 }
 
 void net_read_wanted(struct conn *c, bool wanted)
@@ -68,7 +108,7 @@ void net_read_wanted(struct conn *c, bool wanted)
     bool was_off = !(c->armed & EV_READ);
     arm(c, (short)(others | (wanted ? EV_READ : 0)));
     if (wanted && was_off && c->peeked && c->attached)
-        event_active(&c->event, EV_READ, 1);
+        wake(c);
 }
 
 void net_watch_end(struct conn *c)
@@ -86,12 +126,19 @@ void net_connect_wanted(struct conn *c, bool wanted)
     write_wanted(c, wanted);
 }
 
+void net_settle(struct conn *c, bool settled)
+{
+    if (c->settled == settled)
+        return;
+    c->settled = settled;
+    if (c->ring)
+        ring_want(c);
+}
+
 void net_close(struct conn *c)
 {
     if (c->fd < 0)
         return;
-    if (c->attached)
-        net_detach(c);
     if (c->ssl) {
         /* One close_notify, as far as it goes; then the descriptor is gone anyway. */
         ERR_clear_error();
@@ -100,12 +147,59 @@ void net_close(struct conn *c)
         SSL_free(c->ssl);
         c->ssl = NULL;
     }
+    if (c->ring) {
+        ring_forget(c);
+        c->attached = false;
+        c->armed = 0;
+    } else if (c->attached) {
+        net_detach(c);
+    }
+    buf_free(&c->uring.kept);
     buf_free(&c->out);
     close(c->fd);
     c->fd = -1;
 }
 
 /* ---- reading ------------------------------------------------------------------------------ */
+
+static enum net_verdict receive(struct conn *c, uint8_t *at, size_t room, size_t *n)
+{
+    for (;;) {
+        ssize_t k = recv(c->fd, at, room, 0);
+        if (k > 0) {
+            *n = (size_t)k;
+            c->dry = *n < room;
+            return NET_OK;
+        }
+        if (k == 0)
+            return NET_EOF;
+        if (errno == EAGAIN || errno == EWOULDBLOCK)
+            return NET_AGAIN;
+        if (errno != EINTR)
+            return NET_ERROR;
+    }
+}
+
+/* Bytes as they came, TLS or not. */
+static enum net_verdict raw_read(struct conn *c, uint8_t *at, size_t room, size_t *n)
+{
+    *n = 0;
+    if (!c->ring)
+        return receive(c, at, room, n);
+    switch (ring_read(c, at, room, n)) {
+    case RING_OK:
+        return NET_OK;
+    case RING_AGAIN:
+        return NET_AGAIN;
+    case RING_EOF:
+        return NET_EOF;
+    case RING_ERROR:
+        return NET_ERROR;
+    case RING_READ_YOURSELF:
+        break;
+    }
+    return receive(c, at, room, n);
+}
 
 static enum net_verdict tls_read(struct conn *c, uint8_t *at, size_t room, size_t *n)
 {
@@ -130,7 +224,7 @@ static enum net_verdict tls_read(struct conn *c, uint8_t *at, size_t room, size_
     *n = got;
     if (SSL_has_pending(c->ssl) && got == room) {
         c->peeked = true;
-        event_active(&c->event, EV_READ, 1);
+        wake(c);
     }
     return NET_OK;
 }
@@ -139,28 +233,15 @@ enum net_verdict net_read(struct conn *c, uint8_t *at, size_t room, size_t *n)
 {
     must(room > 0);
     *n = 0;
-    if (c->ssl)
-        return tls_read(c, at, room, n);
-    for (;;) {
-        ssize_t k = recv(c->fd, at, room, 0);
-        if (k > 0) {
-            *n = (size_t)k;
-            return NET_OK;
-        }
-        if (k == 0)
-            return NET_EOF;
-        if (errno == EAGAIN || errno == EWOULDBLOCK)
-            return NET_AGAIN;
-        if (errno != EINTR)
-            return NET_ERROR;
-    }
+    c->dry = false;
+    return c->ssl ? tls_read(c, at, room, n) : raw_read(c, at, room, n);
 }
 
 /* ---- writing ------------------------------------------------------------------------------ */
 
 /* Sends as much as goes. *n: bytes that went. NET_OK also when they are not all. */
-static enum net_verdict tls_send(struct conn *c, const struct iovec *pieces, int pieces_n,
-                                 size_t *n)
+static enum net_verdict tls_send_each(struct conn *c, const struct iovec *pieces, int pieces_n,
+                                      size_t *n)
 {
     for (int i = 0; i < pieces_n; i++)
         for (size_t done = 0; done < pieces[i].iov_len;) {
@@ -176,6 +257,25 @@ static enum net_verdict tls_send(struct conn *c, const struct iovec *pieces, int
             *n += k;
         }
     return NET_OK;
+}
+
+/* Small pieces go in one record, which is one system call and one tag. */
+static enum net_verdict tls_send(struct conn *c, const struct iovec *pieces, int pieces_n,
+                                 size_t *n)
+{
+    uint8_t whole[TLS_JOINED_BYTES_MAX];
+    size_t bytes = 0;
+    for (int i = 0; i < pieces_n && bytes <= sizeof whole; i++)
+        bytes += pieces[i].iov_len;
+    if (pieces_n == 1 || bytes > sizeof whole)
+        return tls_send_each(c, pieces, pieces_n, n);
+    bytes = 0;
+    for (int i = 0; i < pieces_n; i++) {
+        memcpy(whole + bytes, pieces[i].iov_base, pieces[i].iov_len);
+        bytes += pieces[i].iov_len;
+    }
+    struct iovec joined = {.iov_base = whole, .iov_len = bytes};
+    return tls_send_each(c, &joined, 1, n);
 }
 
 static enum net_verdict plain_send(struct conn *c, struct iovec *pieces, int pieces_n, size_t *n)
@@ -256,15 +356,93 @@ enum net_verdict net_flush(struct conn *c)
     return net_stuck(c) ? NET_AGAIN : NET_OK;
 }
 
-/* ---- TLS ---------------------------------------------------------------------------------- */
+/* ---- TLS ----------------------------------------------------------------------------------
+ *
+ * OpenSSL reads and writes through a BIO of ours: so that a loop's ring may have received for it,
+ * and so that it does not ask the kernel once more for what is known not to be there. */
+
+static int bio_read(BIO *b, char *at, int room)
+{
+    struct conn *c = BIO_get_data(b);
+    size_t n = 0;
+    BIO_clear_retry_flags(b);
+    enum net_verdict v = c->dry ? NET_AGAIN : raw_read(c, (uint8_t *)at, (size_t)room, &n);
+    switch (v) {
+    case NET_OK:
+        return (int)n;
+    case NET_AGAIN:
+        BIO_set_retry_read(b);
+        return -1;
+    case NET_EOF:
+        c->ended = true;
+        return 0;
+    case NET_ERROR:
+        break;
+    }
+    return -1;
+}
+
+static int bio_write(BIO *b, const char *at, int n)
+{
+    const struct conn *c = BIO_get_data(b);
+    BIO_clear_retry_flags(b);
+    for (;;) {
+        ssize_t k = send(c->fd, at, (size_t)n, MSG_NOSIGNAL);
+        if (k >= 0)
+            return (int)k;
+        if (errno == EAGAIN || errno == EWOULDBLOCK)
+            BIO_set_retry_write(b);
+        if (errno != EINTR)
+            return -1;
+    }
+}
+
+static long bio_ctrl(BIO *b, int what, long number, void *arg)
+{
+    const struct conn *c = BIO_get_data(b);
+    (void)number, (void)arg;
+    switch (what) {
+    case BIO_CTRL_EOF:
+        return c->ended;
+    case BIO_CTRL_FLUSH: /* nothing is held back here */
+        return 1;
+    default:
+        return 0;
+    }
+}
+
+static BIO_METHOD *bio_method;
+static void make_bio_method(void)
+{
+    bio_method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "connection of a loop");
+    if (!bio_method)
+        return;
+    BIO_meth_set_read(bio_method, bio_read);
+    BIO_meth_set_write(bio_method, bio_write);
+    BIO_meth_set_ctrl(bio_method, bio_ctrl);
+}
+
+static BIO *bio_new(struct conn *c)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, make_bio_method);
+    BIO *b = bio_method ? BIO_new(bio_method) : NULL;
+    if (b) {
+        BIO_set_data(b, c);
+        BIO_set_init(b, 1);
+    }
+    return b;
+}
 
 bool net_secure(struct conn *c, SSL *ssl, bool as_server)
 {
-    must(!c->ssl && !net_stuck(c));
-    if (SSL_set_fd(ssl, c->fd) != 1) {
+    must(!c->ssl && !net_stuck(c) && !c->settled);
+    BIO *bio = bio_new(c);
+    if (!bio) {
         SSL_free(ssl);
         return false;
     }
+    SSL_set_bio(ssl, bio, bio);
     /* Kept bytes move between two tries, and idle connections give their record buffers back. */
     SSL_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                           SSL_MODE_RELEASE_BUFFERS);
@@ -279,12 +457,13 @@ bool net_secure(struct conn *c, SSL *ssl, bool as_server)
 enum net_verdict net_handshake(struct conn *c)
 {
     ERR_clear_error();
+    c->dry = false;
     int k = SSL_do_handshake(c->ssl);
     if (k == 1) {
         write_wanted(c, net_stuck(c));
         if (SSL_has_pending(c->ssl)) {
             c->peeked = true;
-            event_active(&c->event, EV_READ, 1);
+            wake(c);
         }
         return NET_OK;
     }

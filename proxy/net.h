@@ -18,6 +18,7 @@
 
 #include "breaker/base.h"
 #include "proxy/buf.h"
+#include "proxy/ring.h"
 
 struct worker;
 
@@ -34,16 +35,21 @@ enum {
 };
 
 struct conn {
-    struct event event;
-    SSL *ssl;       /* NULL: plain */
-    struct buf out; /* kept */
-    int fd;         /* -1: closed */
-    short armed;    /* EV_READ | EV_WRITE as the loop has it */
+    union {
+        struct event event;     /* ring == NULL */
+        struct ring_conn uring; /* else; and while it is in no loop */
+    };
+    struct ring *ring; /* of the loop it is attached to; NULL: that one waits by libevent */
+    SSL *ssl;          /* NULL: plain */
+    struct buf out;    /* kept */
+    int fd;            /* -1: closed */
+    short armed;       /* EV_READ | EV_WRITE as the loop has it */
     bool attached;
-    bool peeked; /* TLS layer holds bytes epoll does not know of */
+    bool peeked;  /* TLS layer holds bytes epoll does not know of */
+    bool dry;     /* the last receive got less than it had room for: another one would be in vain */
+    bool ended;   /* the peer's end was seen beneath TLS */
+    bool settled; /* small messages are what it is used for now */
 };
-
-typedef void (*net_callback)(evutil_socket_t fd, short what, void *arg);
 
 /* Takes over fd, which is non-blocking. */
 void net_open(struct conn *c, int fd);
@@ -57,6 +63,9 @@ void net_read_wanted(struct conn *c, bool wanted);
 void net_connect_wanted(struct conn *c, bool wanted);
 /* Not armed for reading, but told when the peer has gone (EV_CLOSED). */
 void net_watch_end(struct conn *c);
+/* Logged in, and no large result under way: its messages may be received by standing order. The
+ * opposite takes effect with what comes next. */
+void net_settle(struct conn *c, bool settled);
 /* Closes and frees everything; fd is -1 afterwards. Safe to repeat. */
 void net_close(struct conn *c);
 

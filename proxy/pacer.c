@@ -236,12 +236,13 @@ void pacer_leave(struct server *s)
     atomic_store_explicit(&s->lease.paced_tx_us, 0, memory_order_relaxed);
     p->granted_bytes = 0;
     p->pace = NULL;
+    server_settle(s);
     DL_DELETE2(h->paced, s, pacing.prev, pacing.next);
     if (!h->paced)
-        event_del(&h->paced_event);
+        worker_tick_stop(h->worker, &h->paced_ticker);
 }
 
-static void tick(evutil_socket_t fd, short what, void *arg);
+static void tick(void *arg);
 
 /* False: there is no timer to be had; then it is not paced. */
 static bool join(struct server *s, struct pace *pace)
@@ -252,14 +253,14 @@ static bool join(struct server *s, struct pace *pace)
         return true;
     pacer_leave(s);
     if (!h->paced) {
-        struct timeval every = {.tv_usec = PACE_FILL_US +
-                                           h->worker->index % PACER_BEATS_N * PACER_STAGGER_US};
-        event_assign(&h->paced_event, h->worker->base, -1, EV_PERSIST, tick, h);
-        if (event_add(&h->paced_event, &every) < 0)
+        uint64_t every_us = PACE_FILL_US + h->worker->index % PACER_BEATS_N * PACER_STAGGER_US;
+        h->paced_ticker = (struct ticker){.tick = tick, .arg = h, .every_us = every_us};
+        if (!worker_tick_start(h->worker, &h->paced_ticker))
             return false;
     }
     p->pace = pace;
     p->read_us = hub_now(h);
+    server_settle(s);
     DL_APPEND2(h->paced, s, pacing.prev, pacing.next);
     pace_join(pace);
     atomic_store_explicit(&s->lease.paced_tx_us, s->client->tx_started_us, memory_order_relaxed);
@@ -330,11 +331,10 @@ static bool deal(struct hub *h, uint64_t now_us)
 }
 
 /* The one that has waited longest is first in the list. */
-static void tick(evutil_socket_t fd, short what, void *arg)
+static void tick(void *arg)
 {
     struct hub *h = arg;
     uint64_t now_us = hub_now(h);
-    (void)fd, (void)what;
     tell_apart(h, now_us);
     for (uint32_t n = 0; n < PACER_TURNS_MAX && deal(h, now_us);)
         n++;

@@ -99,6 +99,11 @@ void server_unhold(struct server *s, uint8_t whys)
     net_read_wanted(&s->net, true);
 }
 
+void server_settle(struct server *s)
+{
+    net_settle(&s->net, !s->streams && !s->pacing.pace);
+}
+
 void server_shut(struct server *s)
 {
     if (s->state == SERVER_DEAD)

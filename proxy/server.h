@@ -158,6 +158,10 @@ MUST_USE bool server_attach(struct server *s, struct hub *h, net_callback on_eve
 void server_hold(struct server *s, enum server_hold why);
 /* Not for these reasons any more (bits of enum server_hold); read again where none is left. */
 void server_unhold(struct server *s, uint8_t whys);
+/* What it is used for has changed: small messages, or a large result, read in large pieces or
+ * paced.
+ */
+void server_settle(struct server *s);
 /* Closes the connection (politely where it is idle) and takes it out of its hub; DEAD afterwards.
  * The pool is told by the caller. */
 void server_shut(struct server *s);

@@ -657,6 +657,7 @@ void session_open(struct client *c)
     pool_client_add(c->route->pool, c->class_i);
     count_add(&route_counters(c->route, h)->client_login_count, 1);
     hello_free(c);
+    net_settle(&c->net, true);
     send_buf(c, &b, true);
     flow_go_on(c);
 }

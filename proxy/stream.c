@@ -11,11 +11,10 @@ static void set_low_water(const struct server *s, int bytes)
         return;
 }
 
-static void tick(evutil_socket_t fd, short what, void *arg)
+static void tick(void *arg)
 {
     struct hub *h = arg;
     struct server *s, *next;
-    (void)fd, (void)what;
     DL_FOREACH_SAFE2(h->streams, s, next, stream_next)
     {
         if (s->net.armed & EV_READ) /* else its client does not keep up */
@@ -30,15 +29,15 @@ void stream_note(struct server *s, void (*fetch)(struct server *s))
     if (s->streams || bytes_n < STREAM_AFTER_BYTES || s->net.ssl)
         return;
     if (!h->streams) {
-        struct timeval every = {.tv_usec = STREAM_TICK_US};
         h->stream_fetch = fetch;
-        event_assign(&h->stream_event, h->worker->base, -1, EV_PERSIST, tick, h);
-        if (event_add(&h->stream_event, &every) < 0)
+        h->stream_ticker = (struct ticker){.tick = tick, .arg = h, .every_us = STREAM_TICK_US};
+        if (!worker_tick_start(h->worker, &h->stream_ticker))
             return;
     }
     s->streams = true;
     DL_APPEND2(h->streams, s, stream_prev, stream_next);
     set_low_water(s, STREAM_LOW_WATER_BYTES);
+    server_settle(s);
 }
 
 void stream_end(struct server *s)
@@ -48,8 +47,10 @@ void stream_end(struct server *s)
         return;
     s->streams = false;
     DL_DELETE2(h->streams, s, stream_prev, stream_next);
-    if (s->net.fd >= 0)
+    if (s->net.fd >= 0) {
         set_low_water(s, 1);
+        server_settle(s);
+    }
     if (!h->streams)
-        event_del(&h->stream_event);
+        worker_tick_stop(h->worker, &h->stream_ticker);
 }

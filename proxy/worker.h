@@ -12,10 +12,23 @@
 
 #include "breaker/base.h"
 
+struct ring;
 struct worker;
 struct letter {
     struct letter *next;
     void (*open)(struct worker *w, struct letter *l);
+};
+
+/* Something a loop does again and again while it runs. Its owner's until worker_tick_stop(). */
+struct ticker {
+    void (*tick)(void *arg);
+    void *arg;
+    uint64_t every_us;
+    /* the loop's */
+    struct event event;
+    uint64_t next_us;
+    struct ticker *prev, *next;
+    bool runs;
 };
 
 enum {
@@ -28,10 +41,13 @@ struct worker {
     uint16_t index;
     struct event_base *base;
     pthread_t thread;
+    bool wants_ring; /* set before worker_run(): wait by io_uring where it is to be had */
     /* the loop's own */
-    uint64_t turn_us; /* the clock as read in this turn; 0: not read yet */
-    uint8_t *scratch; /* what is being received; nobody keeps it beyond one callback */
-    struct event mail_event, timer_event;
+    uint64_t turn_us;  /* the clock as read in this turn; 0: not read yet */
+    uint8_t *scratch;  /* what is being received; nobody keeps it beyond one callback */
+    struct ring *ring; /* NULL: it waits by libevent */
+    struct event mail_event;
+    struct ticker timer, *tickers;
     void (*on_timer)(struct worker *w, uint64_t now_us);
     void *hub; /* what the planes keep per loop (struct hub, proxy/session.h) */
     struct letter *due_first, *due_last; /* deferred */
@@ -56,6 +72,10 @@ void worker_post(struct worker *to, struct letter *l);
 /* From the loop itself: opened within this turn, after the present callback. No system call, and no
  * recursion: what a letter's function causes comes after it. */
 void worker_defer(struct worker *w, struct letter *l);
+/* Calls t->tick(t->arg) every t->every_us until it is stopped. False: out of memory. From the loop
+ * itself. */
+MUST_USE bool worker_tick_start(struct worker *w, struct ticker *t);
+void worker_tick_stop(struct worker *w, struct ticker *t);
 /* Monotonic microseconds, read once a turn. */
 uint64_t worker_now(struct worker *w);
 uint64_t clock_us(void);

@@ -20,7 +20,7 @@ LAYERS = ["breaker", "pool", "config", "proxy", "bench", "tests"]  # each may in
 # of its own rank or a lower one.
 RANKS = [
     "ends log buf view wire sql scram stats vars version hash texts",
-    "worker sock net tls dns",
+    "worker sock net ring tls dns",
     "client auth server prep relay gather owed route refusal hub listen_peer census gates stream "
     "pacer",
     "flow session hold door steer hosts hello grant drain cancel cull brake sweep hubs hours "
