@@ -146,7 +146,11 @@ static void accept_some(evutil_socket_t listener, short what, void *arg)
     struct listen *l = s->listen;
 
     (void)listener, (void)what;
-    for (int i = 0; i < LISTEN_BATCH && l->armed; i++) {
+    /* One that comes alone is no reason to ask for another, which would not be there. */
+    uint64_t now_us = worker_now(l->control);
+    int batch = us_since(s->accepted_us, now_us) < LISTEN_CROWD_US ? LISTEN_BATCH : 1;
+    s->accepted_us = now_us;
+    for (int i = 0; i < batch && l->armed; i++) {
         struct sockaddr_storage from = {.ss_family = AF_UNSPEC};
         socklen_t from_bytes = sizeof(from);
         struct listen_peer peer;

@@ -18,6 +18,7 @@ struct worker;
 
 enum {
     LISTEN_SOCKETS_MAX = 64,
+    LISTEN_CROWD_US = 200, /* clients that come closer together are accepted in batches */
     LISTEN_BATCH = 64, /* accepted in one turn from one socket; a batch takes a fraction of 1 ms */
     LISTEN_PAUSE_US = 100 * US_PER_MS,
 };

@@ -29,6 +29,7 @@ static struct {
     pthread_mutex_t lock;
     char ring[RING_BYTES];
     uint32_t head, tail;
+    bool called; /* the control loop knows that there is something urgent */
     uint64_t dropped_n, dropped_told_n;
 } the_log = {
     .file_fd = -1, .event_fd = -1, .level_max = LOG_LEVEL_LOG, .lock = PTHREAD_MUTEX_INITIALIZER};
@@ -51,6 +52,20 @@ static int facility_of(const char *name)
     return LOG_DAEMON;
 }
 
+/* A thread's last second in words: calendars cost more than the rest of a line. */
+struct second {
+    time_t at;
+    char text[32], zone[16];
+    int pid; /* getpid() is a system call */
+};
+static _Thread_local struct second last;
+
+/* The daemon, after its fork: it has another pid. */
+static void forget_second(void)
+{
+    last.at = 0;
+}
+
 bool log_open(const struct log_opts *opts, struct err *err)
 {
     int fd = -1;
@@ -60,8 +75,10 @@ bool log_open(const struct log_opts *opts, struct err *err)
             return err_set(err, "58030", "cannot open logfile \"%s\": %s", opts->file,
                            strerror(errno));
     }
-    if (the_log.event_fd < 0)
+    if (the_log.event_fd < 0) {
         the_log.event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+        pthread_atfork(NULL, NULL, forget_second);
+    }
     if (the_log.file_fd >= 0)
         close(the_log.file_fd);
     the_log.file_fd = fd;
@@ -83,19 +100,27 @@ bool log_wants(enum log_level level)
     return (int)level <= atomic_load_explicit(&the_log.level_max, memory_order_relaxed);
 }
 
+static const struct second *second_of(time_t now)
+{
+    struct tm tm;
+    if (last.at == now)
+        return &last;
+    localtime_r(&now, &tm);
+    strftime(last.text, sizeof last.text, "%Y-%m-%d %H:%M:%S", &tm);
+    strftime(last.zone, sizeof last.zone, "%Z", &tm);
+    last.pid = (int)getpid();
+    last.at = now;
+    return &last;
+}
+
 /* "2026-11-22 22:26:32.130 UTC [pid] LEVEL " */
 static size_t put_prefix(char *at, size_t n, enum log_level level)
 {
     struct timespec ts;
-    struct tm tm;
     clock_gettime(CLOCK_REALTIME, &ts);
-    localtime_r(&ts.tv_sec, &tm);
-    size_t used = strftime(at, n, "%Y-%m-%d %H:%M:%S", &tm);
-    char zone[16];
-    strftime(zone, sizeof zone, "%Z", &tm);
-    used += (size_t)snprintf(at + used, n - used, ".%03d %s [%d] %s ", (int)(ts.tv_nsec / 1000000),
-                             zone, (int)getpid(), level_names[level]);
-    return used;
+    const struct second *s = second_of(ts.tv_sec);
+    return (size_t)snprintf(at, n, "%s.%03d %s [%d] %s ", s->text, (int)(ts.tv_nsec / 1000000),
+                            s->zone, s->pid, level_names[level]);
 }
 
 static void ring_put(const char *line, uint32_t n)
@@ -125,13 +150,16 @@ void log_write(enum log_level level, const char *fmt, ...)
             line[i] = ' ';
     line[n++] = '\n';
     pthread_mutex_lock(&the_log.lock);
-    bool was_empty = the_log.head == the_log.tail;
     if (RING_BYTES - (the_log.tail - the_log.head) >= n)
         ring_put(line, (uint32_t)n);
     else
         the_log.dropped_n++;
+    /* What comes with each login can wait for the control loop's next tick. */
+    bool calls = !the_log.called &&
+                 (level <= LOG_LEVEL_WARNING || the_log.tail - the_log.head > RING_BYTES / 4);
+    the_log.called |= calls;
     pthread_mutex_unlock(&the_log.lock);
-    if (was_empty && the_log.event_fd >= 0 && eventfd_write(the_log.event_fd, 1) < 0)
+    if (calls && the_log.event_fd >= 0 && eventfd_write(the_log.event_fd, 1) < 0)
         return; /* already signalled: the counter is as full as it gets */
 }
 
@@ -180,7 +208,10 @@ void log_flush(void)
 {
     static char out[RING_BYTES];
     eventfd_t ignored;
-    if (the_log.event_fd >= 0 && eventfd_read(the_log.event_fd, &ignored) < 0)
+    pthread_mutex_lock(&the_log.lock);
+    bool called = the_log.called;
+    pthread_mutex_unlock(&the_log.lock);
+    if (called && the_log.event_fd >= 0 && eventfd_read(the_log.event_fd, &ignored) < 0)
         ignored = 0;
     pthread_mutex_lock(&the_log.lock);
     uint32_t n = the_log.tail - the_log.head;
@@ -189,6 +220,7 @@ void log_flush(void)
     memcpy(out, the_log.ring + at, first);
     memcpy(out + first, the_log.ring, n - first);
     the_log.head = the_log.tail;
+    the_log.called = false;
     uint64_t lost_n = the_log.dropped_n - the_log.dropped_told_n;
     the_log.dropped_told_n = the_log.dropped_n;
     pthread_mutex_unlock(&the_log.lock);

@@ -34,7 +34,7 @@ void log_write(enum log_level level, const char *fmt, ...) PRINTF_LIKE(2, 3);
 bool log_wants(enum log_level level);
 /* Writes out what has been logged. Control loop, and everybody before there are loops. */
 void log_flush(void);
-/* Readable while there is something to flush; for the control loop. */
+/* Readable while there is something that should not wait for a tick; for the control loop. */
 int log_fd(void);
 uint64_t log_dropped_n(void);
 
