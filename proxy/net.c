@@ -302,7 +302,7 @@ static enum net_verdict keep(struct conn *c, const struct iovec *pieces, int pie
         size_t len = pieces[i].iov_len;
         size_t skip = sent < len ? sent : len;
         sent -= skip;
-        if (!buf_put(&c->out, (const uint8_t *)pieces[i].iov_base + skip, len - skip))
+        if (skip < len && !buf_put(&c->out, (const uint8_t *)pieces[i].iov_base + skip, len - skip))
             return NET_ERROR;
     }
     if (!net_stuck(c))

@@ -18,13 +18,6 @@ uint64_t clock_us(void)
     return (uint64_t)ts.tv_sec * US_PER_S + (uint64_t)ts.tv_nsec / 1000;
 }
 
-uint64_t worker_now(struct worker *w)
-{
-    if (!w->turn_us)
-        w->turn_us = clock_us();
-    return w->turn_us;
-}
-
 static void open_mail(evutil_socket_t fd, short what, void *arg)
 {
     struct worker *w = arg;

@@ -76,8 +76,13 @@ void worker_defer(struct worker *w, struct letter *l);
  * itself. */
 MUST_USE bool worker_tick_start(struct worker *w, struct ticker *t);
 void worker_tick_stop(struct worker *w, struct ticker *t);
-/* Monotonic microseconds, read once a turn. */
-uint64_t worker_now(struct worker *w);
 uint64_t clock_us(void);
+/* Monotonic microseconds, read once a turn. */
+static inline uint64_t worker_now(struct worker *w)
+{
+    if (!w->turn_us)
+        w->turn_us = clock_us();
+    return w->turn_us;
+}
 
 #endif
