@@ -19,7 +19,7 @@ struct vars {
 
 struct draft {
     uint32_t n;
-    char bytes[VARS_BYTES_MAX];
+    char bytes[VARS_BYTES_MAX]; /* as far as n: to clear the rest would be most of a login */
 };
 
 static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -156,9 +156,10 @@ bool vars_set(const struct vars **v, const char *key, const char *value)
     const char *tracked = vars_tracked(key);
     if (tracked)
         key = tracked; /* one spelling, so that equal sets are equal */
-    struct draft d = {0};
+    struct draft d;
     bool fits = true, placed = !value;
     const char *k, *old;
+    d.n = 0;
     for (uint32_t at = 0; vars_next(*v, &at, &k, &old) && fits;) {
         int order = strcasecmp(k, key);
         if (!placed && order >= 0) {
@@ -175,8 +176,9 @@ bool vars_set(const struct vars **v, const char *key, const char *value)
 
 bool vars_keep_tracked(const struct vars **v)
 {
-    struct draft d = {0};
+    struct draft d;
     const char *k, *value;
+    d.n = 0;
     for (uint32_t at = 0; vars_next(*v, &at, &k, &value);)
         if (vars_tracked(k) && !draft_put(&d, k, value))
             return false;
