@@ -81,6 +81,16 @@ static void fill(struct pace *p, uint64_t rate_bytes_per_s, uint64_t now_us)
         add(p, (int64_t)bytes, burst);
 }
 
+uint32_t pace_turn_bytes(const struct pace *p)
+{
+    uint64_t rate = atomic_load_explicit(&p->rate_bytes_per_s, memory_order_relaxed);
+
+    if (rate >= (uint64_t)PACE_TURN_BYTES_MAX * US_PER_S / PACE_FILL_US)
+        return PACE_TURN_BYTES_MAX;
+    uint32_t beat_bytes = (uint32_t)(rate * PACE_FILL_US / US_PER_S);
+    return beat_bytes > PACE_PIECE_BYTES ? beat_bytes : PACE_PIECE_BYTES;
+}
+
 bool pace_take(struct pace *p, uint32_t bytes, uint64_t now_us)
 {
     uint64_t rate = atomic_load_explicit(&p->rate_bytes_per_s, memory_order_acquire);

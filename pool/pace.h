@@ -21,7 +21,8 @@
 #include "breaker/base.h"
 
 enum {
-    PACE_PIECE_BYTES = 64 << 10,     /* most that is read at one go from a limited stream */
+    PACE_PIECE_BYTES = 64 << 10, /* most that is read at one go from a limited stream */
+    PACE_TURN_BYTES_MAX = 1 << 20,
     PACE_TRICKLE_US = 2 * US_PER_S,  /* each stream moves at least a piece in so long */
     PACE_FILL_US = 20 * US_PER_MS,   /* how often a loop asks again for those it does not read */
     PACE_BURST_US = 100 * US_PER_MS, /* the bucket holds so much of the rate, or two pieces */
@@ -46,6 +47,11 @@ static inline bool pace_limited(const struct pace *p)
 {
     return atomic_load_explicit(&p->rate_bytes_per_s, memory_order_relaxed) != PACE_RATE_NONE;
 }
+/* What one stream may read before the next has its turn: what the class may in one PACE_FILL_US,
+ * within bounds. A few that read much keep few backends of PostgreSQL running at a time; if all of
+ * them got a piece at once, they would all run at once, and users would wait for so many processes'
+ * turns on the processor. */
+MUST_USE uint32_t pace_turn_bytes(const struct pace *p);
 /* Whether these bytes may be read now. What is not used goes back with pace_give(). */
 MUST_USE bool pace_take(struct pace *p, uint32_t bytes, uint64_t now_us);
 /* Bytes that were taken and not read. */

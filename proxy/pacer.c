@@ -270,24 +270,11 @@ static bool join(struct server *s, struct pace *pace)
 /* ---- tokens -------------------------------------------------------------------------------------
  */
 
-/* What one stream may read before the next has its turn: what the class may in one beat, within
- * bounds. A few that read much keep few backends of PostgreSQL running at a time; if all of them
- * got a piece at once, they would all run at once, and users would wait for so many processes'
- * turns on the processor. */
-static uint32_t turn_bytes(const struct pace *pace)
-{
-    uint64_t rate = atomic_load_explicit(&pace->rate_bytes_per_s, memory_order_relaxed);
-    if (rate >= (uint64_t)PACER_TURN_BYTES_MAX * US_PER_S / PACE_FILL_US)
-        return PACER_TURN_BYTES_MAX;
-    uint32_t beat_bytes = (uint32_t)(rate * PACE_FILL_US / US_PER_S);
-    return beat_bytes > PACE_PIECE_BYTES ? beat_bytes : PACE_PIECE_BYTES;
-}
-
 /* A turn for it, if there are tokens, or if it has had none for very long. */
 static bool grant(struct server *s, uint64_t now_us)
 {
     struct server_pacing *p = &s->pacing;
-    uint32_t bytes = turn_bytes(p->pace);
+    uint32_t bytes = pace_turn_bytes(p->pace);
     if (!pace_take(p->pace, bytes, now_us)) {
         if (us_since(p->read_us, now_us) < PACE_TRICKLE_US)
             return false;

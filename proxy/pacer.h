@@ -29,11 +29,10 @@
 
 enum {
     PACER_AFTER_BYTES = 64 << 10, /* a result up to here is none worth holding back */
-    PACER_TURN_BYTES_MAX = 1 << 20,
-    PACER_TURNS_MAX = 16,     /* of one stream in one beat: 800 MB a second */
-    PACER_STAGGER_US = 700,   /* between the periods of two loops' timers ... */
-    PACER_BEATS_N = 8,        /* ... of which there are so many */
-    PACER_TIMEOUT_SHARE = 75, /* percent of a statement_timeout that may be spent on waiting */
+    PACER_TURNS_MAX = 16,         /* of one stream in one beat: 800 MB a second */
+    PACER_STAGGER_US = 700,       /* between the periods of two loops' timers ... */
+    PACER_BEATS_N = 8,            /* ... of which there are so many */
+    PACER_TIMEOUT_SHARE = 75,     /* percent of a statement_timeout that may be spent on waiting */
 };
 
 /* Whether the server's result is to be paced as far as its class and size say; cheap. */

@@ -200,6 +200,22 @@ static void test_streams_are_counted(void **state)
     assert_int_equal(pace.held_us, 12);
 }
 
+/* What the class may read in one beat, never less than a piece nor more than a turn's bytes. */
+static void test_a_turn_is_one_beat_of_the_class(void **state)
+{
+    (void)state;
+    limited(0);
+    assert_int_equal(pace_turn_bytes(&pace), PACE_PIECE_BYTES);
+    pace_set_rate(&pace, MIB);
+    assert_int_equal(pace_turn_bytes(&pace), PACE_PIECE_BYTES);
+    pace_set_rate(&pace, 10 * MIB);
+    assert_int_equal(pace_turn_bytes(&pace), 10 * MIB / 50);
+    pace_set_rate(&pace, 200ull * MIB);
+    assert_int_equal(pace_turn_bytes(&pace), PACE_TURN_BYTES_MAX);
+    pace_set_rate(&pace, PACE_RATE_NONE);
+    assert_int_equal(pace_turn_bytes(&pace), PACE_TURN_BYTES_MAX);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -214,6 +230,7 @@ int main(void)
         cmocka_unit_test(test_clock_that_stands_or_goes_back_earns_nothing),
         cmocka_unit_test(test_many_takers_get_no_more_than_one),
         cmocka_unit_test(test_streams_are_counted),
+        cmocka_unit_test(test_a_turn_is_one_beat_of_the_class),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
