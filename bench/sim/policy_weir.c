@@ -32,8 +32,9 @@ struct weir_server {
     struct proxy *proxy;
     struct pool *pool;
     struct call *call;
-    struct event event; /* its login, or the cancel on its way */
-    bool counted;       /* among the database's connections */
+    struct event event;     /* its login, or the cancel on its way */
+    uint32_t granted_bytes; /* that it may read; as in proxy/pacer */
+    bool counted;           /* among the database's connections */
     struct weir_server *prev, *next;
 };
 
@@ -241,6 +242,8 @@ static void ended(struct proxy *p, struct call *c, enum statement_end how)
     };
 
     s->call = NULL;
+    pace_give(pool_pace(&s->s), s->granted_bytes);
+    s->granted_bytes = 0;
     engine_off(&p->world->engine, &s->event);
     atomic_store_explicit(&s->s.stmt_started_us, 0, memory_order_relaxed);
     if (how == STATEMENT_LOST) {
@@ -270,23 +273,30 @@ static void read_bytes(struct call *c, uint64_t bytes_n, uint64_t now_us)
     proxy_read(c, bytes_n);
 }
 
-/* One piece, or nothing. */
-static bool read_piece(struct call *c, uint64_t now_us)
+/* What it was granted, and a turn of it where it has none left. */
+static bool read_turn(struct call *c, uint64_t now_us)
 {
     struct weir_server *s = c->server;
     struct pace *pace = pool_pace(&s->s);
-    uint64_t bytes_n = c->st.buf_bytes;
 
-    if (bytes_n == 0)
+    if (c->st.buf_bytes == 0)
         return false;
-    if (is_paced(s)) {
-        if (!pace_take(pace, PACE_PIECE_BYTES, now_us)) {
+    if (!is_paced(s)) {
+        read_bytes(c, c->st.buf_bytes, now_us);
+        return true;
+    }
+    if (s->granted_bytes == 0) {
+        uint32_t turn_bytes = pace_turn_bytes(pace);
+        if (!pace_take(pace, turn_bytes, now_us)) {
             if (us_since(c->unread_since_us, now_us) < PACE_TRICKLE_US)
                 return false;
-            pace_trickle(pace, PACE_PIECE_BYTES);
+            turn_bytes = PACE_PIECE_BYTES;
+            pace_trickle(pace, turn_bytes);
         }
-        bytes_n = bytes_n < PACE_PIECE_BYTES ? bytes_n : PACE_PIECE_BYTES;
+        s->granted_bytes = turn_bytes;
     }
+    uint64_t bytes_n = c->st.buf_bytes < s->granted_bytes ? c->st.buf_bytes : s->granted_bytes;
+    s->granted_bytes -= (uint32_t)bytes_n;
     read_bytes(c, bytes_n, now_us);
     return true;
 }
@@ -300,7 +310,7 @@ static bool read_class(struct proxy *p, enum sim_class class)
     while (p->calls[class] != NULL && waits_n < p->calls_n[class]) {
         struct call *c = p->calls[class];
         bool mine = c->answered_us == 0 && c->st.kind == STATEMENT_STREAM && c->st.database != NULL;
-        bool read = mine && read_piece(c, now_of(p));
+        bool read = mine && read_turn(c, now_of(p));
         left |= mine && c->st.buf_bytes > 0;
         waits_n = read ? 0 : waits_n + 1;
         DL_DELETE(p->calls[class], c);
@@ -330,9 +340,9 @@ static void produced(struct proxy *p, struct call *c)
     struct weir_server *s = c->server;
     struct weir *w = p->own;
 
-    if (!is_paced(s) && p->frozen_until_us <= now_of(p))
-        read_bytes(c, c->st.buf_bytes, now_of(p));
-    else if (!engine_is_set(&w->pump))
+    if ((!is_paced(s) || s->granted_bytes > 0) && p->frozen_until_us <= now_of(p))
+        (void)read_turn(c, now_of(p));
+    if (c->st.buf_bytes > 0 && !engine_is_set(&w->pump))
         engine_in(&p->world->engine, &w->pump, PACE_FILL_US, pump);
 }
 
