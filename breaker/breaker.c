@@ -7,7 +7,8 @@
 
 #include "breaker/breaker_inside.h"
 
-#define TO_FLOOR 0.02 /* share left to a class found guilty by a way that cannot be taken back */
+#define TRIAL_WEIGHT 0.2 /* of a tick */
+#define TO_FLOOR 0.02    /* share left to a class found guilty by a way that cannot be taken back */
 
 enum {
     EFFECT_US = BREAKER_EFFECT_US,
@@ -161,7 +162,8 @@ static bool all_back(const struct breaker *b)
 static void raise_one(const struct tick *t)
 {
     const struct breaker *b = t->b;
-    if (t->p >= b->opts.p_low)
+    bool unseen = b->pressure.n < b->opts.rise_n && t->in_us < b->opts.rise_wait_us;
+    if (t->p >= b->opts.p_low || unseen)
         return;
     for (uint32_t i = b->classes_n; i-- > 0;) {
         struct breaker_class *c = &t->b->classes[i];
@@ -235,6 +237,7 @@ static void begin_test(const struct tick *t, uint32_t class_i)
     struct breaker_class *c = &b->classes[class_i];
     b->suspect_i = class_i;
     c->verdict = BREAKER_IS_TESTING;
+    b->p_trial = 0;
     limit_pause(&c->limit);
     estimator_intervene(t->e, b->now_us, EFFECT_US);
     move(b, BREAKER_TEST, (int)class_i, "P=%.2f: holding %s to see whether it helps", t->p,
@@ -254,6 +257,7 @@ static void trip(const struct tick *t)
     b->test_cancelled_n = 0;
     b->test_drained = false;
     b->p_before = t->p;
+    b->p_steady = b->p_smooth;
     t->e->slo_tested = fmax(b->pressure.p_lat, b->pressure.p_q) < b->opts.p_high;
     b->cancel_quarters_n = 1;
     b->next_cancel_us = b->now_us + b->opts.cancel_after_us;
@@ -297,6 +301,13 @@ static bool helped(const struct tick *t)
 {
     /* A share of P, not a difference: from 131 to 80 is no help, from 2 to 1.2 is. */
     return t->p <= pow(fmax(1.0, t->b->p_before), t->b->opts.improve);
+}
+
+/* In a test: by more than it does by itself. */
+static bool fell(const struct tick *t)
+{
+    const struct breaker *b = t->b;
+    return b->opts.fall == 0 || t->p < b->opts.p_low || b->p_trial <= b->opts.fall * b->p_steady;
 }
 
 static void give_back_held(struct breaker *b, double share, bool fresh)
@@ -419,8 +430,9 @@ static void test_exhausted(const struct tick *t)
     if (running_n > 0 &&
         b->now_us - b->first_test_us < b->opts.cancel_after_us + b->opts.cancel_patience_us)
         return;
-    if (running_n > 0 || helped(t)) {
-        b->undecided = !helped(t);
+    bool helps = helped(t) && fell(t);
+    if (running_n > 0 || helps) {
+        b->undecided = !helps;
         b->drained_us = b->now_us;
         judge_tested(b, b->undecided ? BREAKER_IS_UNDECIDED : BREAKER_IS_PARTIAL);
         give_back_held(b, 0, false);
@@ -443,15 +455,17 @@ static void tick_test(const struct tick *t)
     const struct breaker_opts *o = &b->opts;
     if (t->in_us < BEFORE_US)
         b->p_before = fmax(b->p_before, t->p);
+    else
+        b->p_trial += (t->p - b->p_trial) * (b->p_trial == 0 ? 1 : TRIAL_WEIGHT);
     bool seen = b->pressure.n >= o->verdict_n || t->p >= o->p_high;
     if (t->in_us < o->test_us_min || (!seen && t->in_us < o->test_slow_us))
         return;
     b->test_drained |= draining_n(b) > 0; /* short statements have ended by now */
-    if (t->p < o->p_low || (t->in_us >= o->test_us && t->p < o->p_high)) {
+    if (t->p < o->p_low || (t->in_us >= o->test_us && t->p < o->p_high && fell(t))) {
         test_passed(t);
         return;
     }
-    if (t->in_us < o->test_us || (helped(t) && t->in_us < o->test_us_max))
+    if (t->in_us < o->test_us || (helped(t) && fell(t) && t->in_us < o->test_us_max))
         return; /* give it time to drain */
     uint32_t all_n = cancellable_n(b);
     if (all_n > 0) {

@@ -95,8 +95,18 @@ struct breaker_opts {
      * protected ones suffer: it is passed over when nothing has moved for so long. The model waits.
      * 0: so do we */
     uint64_t pending_us;
+    /* What nobody has looked at yet is not well: after an actuator moved, a class rises only once
+     * rise_n samples have been judged, or none came for rise_wait_us. With eight statements a
+     * second a class let go 2.4 times what it had before the first of them spoke. The model rises
+     * at once. 0: so do we */
+    uint32_t rise_n;
+    uint64_t rise_wait_us;
     double p_cancel; /* least pressure that justifies a cancel */
     double improve;  /* pressure fell to P^improve: it helped */
+    /* ... and on the mean of about a second, to this share of what it was, or at once below p_low:
+     * near 1, pressure does as much by itself. While a cache warms it drifts from 1.2 to 0.97 in
+     * the time of a test, and single windows are off by a sixth. The model: 0, it does not ask */
+    double fall;
     uint32_t trip_ticks_n, retrip_ticks_n;
     uint32_t verdict_n; /* samples a verdict needs */
     uint64_t test_us_min, test_us, test_us_max, test_slow_us;
@@ -212,6 +222,8 @@ struct breaker {
     struct pressure pressure; /* of the last tick */
     double p_smooth;          /* over about a second */
     double p_before;          /* of a test: the pressure it has to beat */
+    double p_steady;          /* p_smooth when the series of tests began */
+    double p_trial;           /* of a test: the mean of its last half second; 0: too early */
     double p_exonerated;
     double p_long;         /* over ten seconds; of a fleet */
     uint32_t high_ticks_n; /* consecutive ticks of p >= p_high */

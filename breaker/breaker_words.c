@@ -32,8 +32,11 @@ void breaker_opts_defaults(struct breaker_opts *opts)
         .forget_us = 3ull * US_PER_S,
         .absolve_tried = true,
         .pending_us = 3ull * US_PER_S,
+        .rise_n = 30,
+        .rise_wait_us = 5ull * US_PER_S,
         .p_cancel = 1.5,
         .improve = 0.6,
+        .fall = 0.7,
         .trip_ticks_n = 10,
         .retrip_ticks_n = 5,
         .verdict_n = 12,
@@ -73,6 +76,8 @@ bool breaker_opts_check(const struct breaker_opts *o, struct err *err)
         return err_set(err, "22023", "p_ease must lie above 0 and not above p_low");
     if (!(o->improve > 0 && o->improve < 1))
         return err_set(err, "22023", "improve is an exponent between 0 and 1");
+    if (!(o->fall >= 0 && o->fall < 1))
+        return err_set(err, "22023", "fall is a share of at least 0 and below 1");
     if (o->instances_n == 0)
         return err_set(err, "22023", "there is at least one instance");
     if (o->trip_ticks_n == 0 || o->retrip_ticks_n == 0)

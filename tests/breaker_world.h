@@ -22,6 +22,7 @@ static struct breaker breaker;
 static struct breaker_use use[CLASSES];
 static uint64_t now_us;
 static uint64_t random_state;
+static uint32_t seen_n; /* samples that step()'s pressure stands on */
 
 static inline double uniform(void)
 {
@@ -60,6 +61,7 @@ static inline void fresh(bool paced, bool cancelled)
     classes[BULK].cancelled = cancelled;
     now_us = 500ull * US_PER_S;
     random_state = 1;
+    seen_n = 100;
     estimator_init(&estimator, &eopts, now_us);
     breaker_init(&breaker, &opts, classes, CLASSES, 99);
     memset(use, 0, sizeof use);
@@ -78,7 +80,7 @@ static inline void works(int class_i, uint32_t active_n, uint32_t nonstreaming_n
 static inline void step(double p)
 {
     now_us += 100 * US_PER_MS;
-    struct pressure pressure = {.p = p, .p_lat = p, .s50 = p, .s90 = p, .n = 100};
+    struct pressure pressure = {.p = p, .p_lat = p, .s50 = p, .s90 = p, .n = seen_n};
     breaker_tick(&breaker, &estimator, &pressure, use, now_us);
 }
 

@@ -466,6 +466,54 @@ static void test_who_was_tried_in_vain_is_absolved(void **state)
     assert_true(g(BACKUP) < 0.5);
 }
 
+/* Few statements: what nobody has looked at since the last cut is not well. */
+static void test_a_rise_waits_for_somebody_to_look(void **state)
+{
+    (void)state;
+    fresh(true, false);
+    into_throttled();
+    while (breaker.cuts_n == 0)
+        step(1.2);
+    seen_n = 5;
+    double cut = g(BULK);
+    steps(0, 49); /* silence, not health */
+    assert_true(g(BULK) == cut);
+    steps(0, 2); /* but nobody may ever come */
+    assert_true(g(BULK) > cut);
+    seen_n = 100;
+    while (breaker.cuts_n == 1)
+        step(1.2);
+    cut = g(BULK);
+    steps(0.2, 12);
+    assert_true(g(BULK) > cut);
+}
+
+/* A cache that warms: single windows of what falls by itself are below 1, some by a quarter. */
+static void test_a_drift_is_no_help(void **state)
+{
+    (void)state;
+    fresh(true, false);
+    works(BULK, 24, 0);
+    steps(1.3, 20);
+    while (breaker.state == BREAKER_TEST)
+        step(now_us - breaker.since_us < 1300 * US_PER_MS ? 1.2 : 0.8);
+    assert_int_equal(breaker.state, BREAKER_EXONERATED);
+    assert_int_equal(breaker.classes[BULK].verdict, BREAKER_IS_EXONERATED);
+}
+
+/* What falls as far as a culprit's need not be healthy. */
+static void test_a_clear_fall_is_help(void **state)
+{
+    (void)state;
+    fresh(true, false);
+    steps(1.3, 20);
+    works(BULK, 24, 0);
+    steps(1.3, 1);
+    while (breaker.state == BREAKER_TEST)
+        step(0.8);
+    assert_int_equal(breaker.state, BREAKER_PROBATION);
+}
+
 /* 9: noise around P = 0.95 cut again and again. */
 static void test_defect_9_noise_near_one_does_not_cut(void **state)
 {
@@ -776,6 +824,9 @@ int main(void)
         cmocka_unit_test(test_a_level_is_forgotten_with_its_load),
         cmocka_unit_test(test_who_was_tried_in_vain_is_absolved),
         cmocka_unit_test(test_defect_8_severe_pressure_cuts_all_at_once),
+        cmocka_unit_test(test_a_rise_waits_for_somebody_to_look),
+        cmocka_unit_test(test_a_drift_is_no_help),
+        cmocka_unit_test(test_a_clear_fall_is_help),
         cmocka_unit_test(test_defect_9_noise_near_one_does_not_cut),
         cmocka_unit_test(test_off_is_off),
         cmocka_unit_test(test_observe_does_all_but_act),

@@ -95,6 +95,8 @@ static void model_opts(struct play *play)
     play->breaker_opts.forget_share = 0;
     play->breaker_opts.absolve_tried = false;
     play->breaker_opts.pending_us = 0;
+    play->breaker_opts.rise_n = 0;
+    play->breaker_opts.fall = 0;
     play->breaker_opts.limit.jitter = 0;
     play->breaker_opts.limit.floor_grow_us = 0;
 }

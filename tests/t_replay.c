@@ -165,6 +165,30 @@ static void test_what_never_ends_is_passed_over(void **state)
     assert_int_equal(replay(""), 0);
 }
 
+static void test_a_rise_waits_and_a_drift_is_no_help(void **state)
+{
+    (void)state;
+    begin();
+    struct breaker_opts opts = breaker_defaults();
+    fresh(true, false);
+    breaker.opts.limit.jitter = opts.limit.jitter;
+    works(BULK, 24, 0);
+    ticks(4, 11);
+    ticks(0.3, 6);
+    ticks(1.5, 12);
+    seen_n = 5;
+    ticks(0.1, 80);
+    assert_true(breaker.state == BREAKER_THROTTLED && g(BULK) < 1);
+    seen_n = 100;
+    ticks(0.1, 600);
+    assert_int_equal(breaker.state, BREAKER_CLOSED);
+    ticks(1.3, 11);
+    ticks(1.2, 12);
+    ticks(0.8, 12);
+    assert_int_equal(breaker.state, BREAKER_EXONERATED);
+    assert_int_equal(replay(""), 0);
+}
+
 static void test_what_an_operator_does_is_no_contradiction(void **state)
 {
     (void)state;
@@ -207,6 +231,7 @@ int main(void)
         cmocka_unit_test(test_a_life_replays_through_the_model),
         cmocka_unit_test(test_a_class_that_moves_little_is_not_cut_alone),
         cmocka_unit_test(test_what_never_ends_is_passed_over),
+        cmocka_unit_test(test_a_rise_waits_and_a_drift_is_no_help),
         cmocka_unit_test(test_what_an_operator_does_is_no_contradiction),
         cmocka_unit_test(test_a_log_that_lies_is_found_out),
     };

@@ -13,8 +13,9 @@ Without such lines the moves alone are looked at: each says what led to it, and 
 the thresholds of the model.
 
 The model has no jitter, no floors that grow, no early re-test and no modes, cuts a class that moves
-next to nothing alone, remembers a level whatever becomes of the load, and leaves at the floor what
-was held before the culprit and to no effect: the log says what these were, and the model is told.
+next to nothing alone, remembers a level whatever becomes of the load, leaves at the floor what was
+held before the culprit and to no effect, takes any fall below 1 for the effect of a test, and lets a
+class rise before anything was seen: the log says what these were, and the model is told.
 It knows nothing of a fleet (instances > 1), whose logs do not replay. Classes that are neither
 paced nor off follow rules the model does not have (they are let in little by little): a log with
 such a class is refused, status 2.
@@ -34,6 +35,8 @@ PERIOD_MAX = 600.0
 MINOR_SHARE = 0.2  # breaker_opts.minor_share
 FORGET_SHARE, FORGET_US = 0.5, 3000000  # forget_share, forget_us
 PENDING_S = 3  # pending_us
+FALL, TRIAL_WEIGHT, BEFORE_S = 0.7, 0.2, Fraction(3, 10)  # fall
+RISE_N, RISE_WAIT_S = 30, 5  # rise_n, rise_wait_us
 GAP_US = 1000000
 TICK = re.compile(r"breaker_tick upstream=(\S+) (.*)")
 MOVE = re.compile(r'breaker upstream=(\S+) at_us=(\d+) from=(\w+) to=(\w+) class=(\S+) '
@@ -129,12 +132,19 @@ class Player:
         self.moves, self.ticks_n, self.wrong_n = [], 0, 0
         self.loads = [Load() for _ in sheds]
         self.breaker = core.Breaker(self.cfg, sheds, hooks, self.moved)
+        self.steady, self.trial, self.unseen = 0, 0, False
+        raises = self.breaker.ramp_up
+        self.breaker.ramp_up = lambda now, p: None if self.unseen else raises(now, p)
 
     def found(self, name):
         return next(c for c in self.now.classes if c.name == name)
 
     def moved(self, now, before, after, why):
         self.moves.append((self.now.at_us, before.lower(), after.lower()))
+        if after == "TEST":
+            self.trial = 0
+            if before != "TEST":
+                self.steady = self.breaker.Ps
         if after == "THROTTLED" and ("confirmed P=" in why or "by cancel" in why):
             self.absolve()
         if why.startswith("cut "):
@@ -214,6 +224,17 @@ class Player:
         if shed.gbad and abs(shed.g - before - 0.30 * shed.gbad / PERIOD_MAX * 0.1) < 1e-12:
             shed.g = before + (shed.g - before) * share
 
+    def judge_fall(self, tick, since_s):
+        """Pressure that fell a little fell by itself: the model shall not take it for help."""
+        b, c = self.breaker, self.core.DEF
+        self.cfg["p_hi"], self.cfg["improve"] = c["p_hi"], c["improve"]
+        if b.mode != "TEST" or tick.lagging or since_s < BEFORE_S:
+            return
+        self.trial += (tick.p - self.trial) * (TRIAL_WEIGHT if self.trial else 1)
+        seen = tick.n >= c["min_v"] or since_s >= Exact(Fraction(c["test_slow"]))
+        if seen and tick.p >= c["p_lo"] and self.trial > FALL * self.steady:
+            self.cfg["p_hi"], self.cfg["improve"] = min(tick.p, c["p_hi"]), float("-inf")
+
     def play(self, tick):
         b = self.breaker
         self.now, self.cancels, self.riser = tick, {}, None
@@ -222,7 +243,11 @@ class Player:
         now = Exact(Fraction(tick.at_us, 1000000))
         if b.mode == "EXONERATED" and tick.p >= 2 * b.pex:
             b.no_test_until = now  # the early re-test
+        since_s = now - b.t
+        self.unseen = tick.n < RISE_N and since_s < RISE_WAIT_S
+        self.judge_fall(tick, since_s)
         b.tick(now, tick.p, self.est, tick.lagging)
+        b.hi = b.hi if tick.p >= self.core.DEF["p_hi"] else 0
         self.slow_down()
         for shed, c in zip(b.cl, tick.classes):
             if 0 < shed.g < c.floor:
@@ -276,7 +301,7 @@ def contradictions(core, at_us, before, after, why, rest):
         ("exonerated", "test"): p >= c["p_hi"] and high >= c["trip_ticks"],
         ("test", "test"): p >= c["p_hi"],
         ("test", "probation"): p < c["p_hi"],
-        ("test", "exonerated"): not helped,
+        ("test", "exonerated"): not helped or p >= c["p_lo"],
         ("probation", "throttled"): p < c["p_lo"] or high >= c["retrip_ticks"],
         ("probation", "closed"): True,
         ("throttled", "throttled"): high >= c["retrip_ticks"] and (smooth >= 0.999 or p >= 2),
