@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { HURRY_SHARE = 4 }; /* of the longest delay: least time between two probes */
+
 enum says { NOTHING, ALIVE, LOGIN, ANSWERED, DEAD, DIED };
 
 static const struct {
@@ -220,12 +222,24 @@ static void logged_in(struct error_breaker *eb, uint64_t now_us)
     eb->ramp_n = 2 * eb->ramp_n < eb->opts.ramp_n_max ? 2 * eb->ramp_n : eb->opts.ramp_n_max;
 }
 
+/* Somebody is there: look at once. But old sessions may work on while no new one gets in, and each
+ * of their answers is one more of this: four probes in the longest delay are enough. */
+static void hurry(struct error_breaker *eb, uint64_t now_us)
+{
+    if (eb->state != ERROR_BREAKER_OPEN)
+        return;
+    uint64_t at_us = eb->probed_us + eb->opts.probe_us_max / HURRY_SHARE;
+    if (at_us < now_us)
+        at_us = now_us;
+    if (eb->probe_at_us > at_us)
+        eb->probe_at_us = at_us;
+}
+
 static void answered(struct error_breaker *eb, uint64_t now_us)
 {
     eb->failed_in_row_n = 0;
     eb->alive_us = now_us;
-    if (eb->state == ERROR_BREAKER_OPEN && eb->probe_at_us > now_us)
-        eb->probe_at_us = now_us; /* somebody is there: look at once */
+    hurry(eb, now_us);
 }
 
 static void session_died(struct error_breaker *eb, uint32_t sessions_n, uint64_t now_us)
@@ -251,8 +265,7 @@ void error_breaker_report(struct error_breaker *eb, enum error_breaker_event eve
         /* An old session that works does not prove that new ones get in: the row of failed
          * connects stands, only it cannot open the breaker for now. */
         eb->alive_us = now_us;
-        if (eb->state == ERROR_BREAKER_OPEN && eb->probe_at_us > now_us)
-            eb->probe_at_us = now_us;
+        hurry(eb, now_us);
         return;
     case LOGIN:
         answered(eb, now_us);
@@ -299,11 +312,18 @@ void error_breaker_probe_done(struct error_breaker *eb, bool ok, uint64_t now_us
     move(eb, ERROR_BREAKER_RAMP, now_us, "the probe got through");
 }
 
+void error_breaker_probe_waits(struct error_breaker *eb, uint64_t now_us)
+{
+    if (eb->probing)
+        eb->probe_at_us = now_us;
+}
+
 static bool start_probe(struct error_breaker *eb, uint64_t now_us)
 {
     must(!eb->probing);
     eb->probing = true;
     eb->probe_at_us = now_us;
+    eb->probed_us = now_us;
     eb->probes_n++;
     return true;
 }

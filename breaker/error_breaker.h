@@ -103,6 +103,7 @@ struct error_breaker {
     uint32_t deaths_n;                            /* free-running */
     bool probing;
     uint64_t probe_at_us; /* when due; while probing, when it started */
+    uint64_t probed_us;   /* start of the last one; 0: none so far */
     uint32_t probe_failed_n;
     uint32_t ramp_n; /* connects at once in RAMP */
     uint32_t ramp_batch_ok_n, ramp_ok_n;
@@ -126,6 +127,8 @@ MUST_USE bool error_breaker_tick(struct error_breaker *eb, uint64_t now_us);
 /* ok: it answered. A refused password, an unknown database and a full server are answers; a
  * starting server (57P03) is not. */
 void error_breaker_probe_done(struct error_breaker *eb, bool ok, uint64_t now_us);
+/* It could not be tried yet, as there is no place to try it from: its time begins now. */
+void error_breaker_probe_waits(struct error_breaker *eb, uint64_t now_us);
 
 /* Server connects that may be in progress at once; 0 while down. UINT32_MAX: no limit of ours. */
 uint32_t error_breaker_connects_max(const struct error_breaker *eb);

@@ -280,6 +280,10 @@ static void test_a_sign_of_life_hastens_the_probe(void **state)
         until_probe_ms();
         error_breaker_probe_done(&eb, false, now_us);
     }
+    report(ERROR_BREAKER_READY); /* but not ten times a second */
+    assert_in_range(until_probe_ms(), 249, 251);
+    error_breaker_probe_done(&eb, false, now_us);
+    wait_ms(260);
     report(ERROR_BREAKER_READY);
     assert_int_equal(until_probe_ms(), 0);
 }
@@ -428,6 +432,41 @@ static void test_options_that_make_no_sense(void **state)
 #undef REFUSED
 }
 
+/* Old sessions work on while no new one gets in: each answer is a reason to look, not each a probe.
+ */
+static void test_old_sessions_do_not_multiply_probes(void **state)
+{
+    (void)state;
+    fresh();
+    knock_down();
+    uint64_t probes_n = eb.probes_n;
+    for (int i = 0; i < 1000; i++, wait_ms(10)) {
+        report(ERROR_BREAKER_READY);
+        if (i % 10 == 0 && error_breaker_tick(&eb, now_us))
+            error_breaker_probe_done(&eb, false, now_us);
+    }
+    assert_in_range(eb.probes_n - probes_n, 5, 41); /* in ten seconds */
+}
+
+/* All places are taken, and nobody is asked: that is no answer. */
+static void test_a_probe_that_waits_for_a_place_does_not_fail(void **state)
+{
+    (void)state;
+    fresh();
+    for (int i = 0; i < 20; i++)
+        report(ERROR_BREAKER_SESSION_DIED);
+    assert_int_equal(eb.state, ERROR_BREAKER_SUSPECT);
+    assert_true(error_breaker_tick(&eb, now_us));
+    for (int i = 0; i < 100; i++, wait_ms(100)) {
+        assert_false(error_breaker_tick(&eb, now_us));
+        error_breaker_probe_waits(&eb, now_us);
+    }
+    assert_int_equal(eb.state, ERROR_BREAKER_SUSPECT);
+    wait_ms(3100); /* now it is tried, and gets no answer */
+    assert_false(error_breaker_tick(&eb, now_us));
+    assert_int_equal(eb.state, ERROR_BREAKER_OPEN);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -452,6 +491,8 @@ int main(void)
         cmocka_unit_test(test_small_pool_closes_by_time),
         cmocka_unit_test(test_invariants_under_random_events),
         cmocka_unit_test(test_options_that_make_no_sense),
+        cmocka_unit_test(test_old_sessions_do_not_multiply_probes),
+        cmocka_unit_test(test_a_probe_that_waits_for_a_place_does_not_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
