@@ -390,6 +390,9 @@ static void tick_probe(struct turn *t)
         u->probe_wanted = false;
         error_breaker_probe_done(&u->error_breaker, true, t->now_us);
     }
+    /* All are taken and nobody ends: a question that was never put has no answer. */
+    if (u->probe_wanted)
+        error_breaker_probe_waits(&u->error_breaker, t->now_us);
 }
 
 static void tick_reserves(struct turn *t)

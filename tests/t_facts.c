@@ -593,6 +593,23 @@ static void test_without_a_probe_a_pool_asks(void **state)
     settle();
 }
 
+/* Every place is taken by a statement that does not end: nobody has been asked. */
+static void test_a_probe_without_a_place_has_not_failed(void **state)
+{
+    (void)state;
+    stuck(4); /* of four */
+    pass(2ull * US_PER_S);
+    open_it();
+    pass(US_PER_S);
+    for (int i = 0; i < 100; i++) {
+        pass(100ull * US_PER_MS);
+        assert_int_equal(error_state(), ERROR_BREAKER_HALF_OPEN);
+    }
+    release(2);
+    pass(100ull * US_PER_MS);
+    assert_int_equal(error_state(), ERROR_BREAKER_RAMP);
+}
+
 static void test_a_probe_that_may_not_log_in_hands_over(void **state)
 {
     (void)state;
@@ -634,6 +651,7 @@ int main(void)
         SCENE(test_silence_blames_nobody),
         SCENE(test_the_probe_logs_in_for_the_error_breaker),
         SCENE(test_without_a_probe_a_pool_asks),
+        SCENE(test_a_probe_without_a_place_has_not_failed),
         SCENE(test_a_probe_that_may_not_log_in_hands_over),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
