@@ -869,14 +869,9 @@ enum estimator_calm breaker_calm(const struct breaker *b, const struct pressure 
 {
     if (b->state != BREAKER_CLOSED || p->lagging || p->p >= b->opts.p_low)
         return ESTIMATOR_DISTURBED;
-    bool busy = false;
-    for (uint32_t i = 0; i < b->classes_n; i++)
-        busy |= breaker_has_work(&b->classes[i]) || b->classes[i].use.queued_n > 0;
-    if (!busy)
+    if (!breaker_is_busy(b) || breaker_in_clean_window(b))
         return ESTIMATOR_CALM;
-    if (b->opts.clean_us == 0 || p->blind)
-        return breaker_in_clean_window(b) ? ESTIMATOR_CALM : ESTIMATOR_BUSY;
-    return breaker_in_clean_window(b) ? ESTIMATOR_CALM : ESTIMATOR_DISTURBED;
+    return breaker_learns_busy(b) ? ESTIMATOR_BUSY : ESTIMATOR_DISTURBED;
 }
 
 void breaker_set_class(struct breaker *b, uint32_t class_i, const struct breaker_class_opts *opts)

@@ -140,7 +140,8 @@ struct breaker_opts {
     /* The clean probe, for sheddable work that never pauses: every clean_us of calm all classes we
      * may act on are held for clean_hold_us, and norms are learnt from what is dispatched in that
      * window alone. Until enough has been learnt so, the windows come every clean_eager_us, and the
-     * way without them stays open. 0: off. */
+     * way without them stays open; so it does where no window was had for five times clean_us, as
+     * what runs cannot be paused. 0: off. */
     uint64_t clean_us, clean_hold_us, clean_eager_us;
 };
 void breaker_opts_defaults(struct breaker_opts *opts);
@@ -240,6 +241,7 @@ struct breaker {
     uint64_t drained_us;       /* undecided: last tick at which such work ran */
     uint64_t clean_since_us;   /* of the clean probe that runs; 0: none */
     uint64_t clean_due_us;
+    uint64_t clean_seen_us;  /* last tick when learning was clean; 0: never ticked */
     uint64_t clean_flows_us; /* until then byte rates are those of the probe */
     bool mistrial;    /* the mode of a class on trial was changed: close with the next tick */
     uint64_t lost_us; /* of the trial: nobody was there to be judged */

@@ -22,6 +22,11 @@ void breaker_ask(const struct breaker *b, struct breaker_class *c);
 void breaker_tick_clean(struct breaker *b, struct estimator *e);
 /* The hold has taken effect, and reaches all there is. */
 bool breaker_in_clean_window(const struct breaker *b);
+/* Any sheddable class has work, or clients that wait. */
+bool breaker_is_busy(const struct breaker *b);
+/* Norms may be learnt beside such work: there is no clean probe, or it has had no window for long.
+ */
+bool breaker_learns_busy(const struct breaker *b);
 
 /* One tick where several proxies stand before the same database (breaker_share.c). */
 enum breaker_share {

@@ -89,6 +89,8 @@ void breaker_ask(const struct breaker *b, struct breaker_class *c)
         c->ask.cancel_n = 0;
 }
 
+enum { CLEAN_MISSED_MAX = 5 }; /* windows: then norms are learnt beside the work again */
+
 /* ---- clean probe ------------------------------------------------------------------------- */
 
 /* Running work that a clean probe does not stop: beside it nothing clean can be learnt. */
@@ -118,10 +120,26 @@ static void end_clean(struct breaker *b, struct estimator *e)
     e->learn_from_us = 0;
 }
 
+bool breaker_is_busy(const struct breaker *b)
+{
+    for (uint32_t i = 0; i < b->classes_n; i++)
+        if (breaker_has_work(&b->classes[i]) || b->classes[i].use.queued_n > 0)
+            return true;
+    return false;
+}
+
+bool breaker_learns_busy(const struct breaker *b)
+{
+    return b->opts.clean_us == 0 || b->pressure.blind ||
+           b->now_us - b->clean_seen_us > CLEAN_MISSED_MAX * b->opts.clean_us;
+}
+
 void breaker_tick_clean(struct breaker *b, struct estimator *e)
 {
     const struct breaker_opts *o = &b->opts;
     bool calm = b->state == BREAKER_CLOSED && !b->pressure.lagging && b->pressure.p < o->p_low;
+    if (b->clean_seen_us == 0 || breaker_in_clean_window(b) || !breaker_is_busy(b))
+        b->clean_seen_us = b->now_us;
     if (b->clean_since_us > 0) {
         if (!calm || b->now_us - b->clean_since_us >= o->clean_hold_us)
             end_clean(b, e);

@@ -212,6 +212,26 @@ static void test_clean_probe_needs_work_it_can_stop(void **state)
     assert_int_equal(breaker.cleans_n, 0);
 }
 
+/* What never pauses and cannot be held leaves no window: then norms are learnt as without one. */
+static void test_clean_probe_without_a_window_stops_no_learning(void **state)
+{
+    (void)state;
+    fresh_with_probe();
+    live(600, 1000, 1000);
+    works(BULK, 5, 5);
+    live(600, 1000, 1000);
+    double norm_log2 = baseline_find(&estimator.baseline, 1)->mean_log2;
+    live(2000, 1100, 1100); /* not yet: a window may still come */
+    assert_true(baseline_find(&estimator.baseline, 1)->mean_log2 == norm_log2);
+    live(6000, 1100, 1100);
+    assert_true(baseline_find(&estimator.baseline, 1)->mean_log2 > norm_log2);
+    works(BULK, 5, 0); /* it can be held again */
+    live(700, 1100, 1000);
+    norm_log2 = baseline_find(&estimator.baseline, 1)->mean_log2;
+    struct pressure p = run_tick(30, 1300);
+    assert_int_equal(breaker_calm(&breaker, &p), ESTIMATOR_DISTURBED);
+}
+
 static void test_clean_probe_gives_way_to_pressure(void **state)
 {
     (void)state;
@@ -239,6 +259,7 @@ int main(void)
         cmocka_unit_test(test_clean_probe_learns_from_its_window_alone),
         cmocka_unit_test(test_clean_probe_holds_for_half_a_second),
         cmocka_unit_test(test_clean_probe_needs_work_it_can_stop),
+        cmocka_unit_test(test_clean_probe_without_a_window_stops_no_learning),
         cmocka_unit_test(test_clean_probe_gives_way_to_pressure),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
