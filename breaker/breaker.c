@@ -117,12 +117,20 @@ bool breaker_all_back(const struct breaker *b)
     return true;
 }
 
+/* Too little was seen since the actuator moved to call it well. */
+static bool is_doubtful(const struct tick *t)
+{
+    const struct breaker_opts *o = &t->b->opts;
+    uint32_t n = t->b->pressure.n;
+    bool thin = n > 0 && n < 2 * o->rise_n;
+    return (n < o->rise_n && t->in_us < o->rise_wait_us) || (thin && t->p >= o->p_thin);
+}
+
 /* Highest class first; the lower ones wait until it is back. */
 void breaker_raise_one(const struct tick *t)
 {
     const struct breaker *b = t->b;
-    bool unseen = b->pressure.n < b->opts.rise_n && t->in_us < b->opts.rise_wait_us;
-    if (t->p >= b->opts.p_low || unseen)
+    if (t->p >= b->opts.p_low || is_doubtful(t))
         return;
     for (uint32_t i = b->classes_n; i-- > 0;) {
         struct breaker_class *c = &t->b->classes[i];

@@ -100,6 +100,8 @@ struct breaker_opts {
      * second a class let go 2.4 times what it had before the first of them spoke. The model rises
      * at once. 0: so do we */
     uint32_t rise_n;
+    double p_thin; /* ... and where the longest window holds less than twice as many, only below
+                    * this: such a pressure is late, and low by chance */
     uint64_t rise_wait_us;
     double p_cancel; /* least pressure that justifies a cancel */
     double improve;  /* pressure fell to P^improve: it helped */

@@ -33,6 +33,7 @@ void breaker_opts_defaults(struct breaker_opts *opts)
         .absolve_tried = true,
         .pending_us = 3ull * US_PER_S,
         .rise_n = 30,
+        .p_thin = 0.55,
         .rise_wait_us = 5ull * US_PER_S,
         .p_cancel = 1.5,
         .improve = 0.6,

@@ -480,6 +480,12 @@ static void test_a_rise_waits_for_somebody_to_look(void **state)
     assert_true(g(BULK) == cut);
     steps(0, 2); /* but nobody may ever come */
     assert_true(g(BULK) > cut);
+    seen_n = 40; /* few speak for pressure that is tolerated, not for more of it */
+    cut = g(BULK);
+    steps(0.6, 100);
+    assert_true(g(BULK) == cut);
+    steps(0.5, 1);
+    assert_true(g(BULK) > cut);
     seen_n = 100;
     while (breaker.cuts_n == 1)
         step(1.2);

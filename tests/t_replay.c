@@ -178,6 +178,7 @@ static void test_a_rise_waits_and_a_drift_is_no_help(void **state)
     ticks(1.5, 12);
     seen_n = 5;
     ticks(0.1, 80);
+    ticks(0.6, 20);
     assert_true(breaker.state == BREAKER_THROTTLED && g(BULK) < 1);
     seen_n = 100;
     ticks(0.1, 600);

@@ -36,7 +36,7 @@ MINOR_SHARE = 0.2  # breaker_opts.minor_share
 FORGET_SHARE, FORGET_US = 0.5, 3000000  # forget_share, forget_us
 PENDING_S = 3  # pending_us
 FALL, TRIAL_WEIGHT, BEFORE_S = 0.7, 0.2, Fraction(3, 10)  # fall
-RISE_N, RISE_WAIT_S = 30, 5  # rise_n, rise_wait_us
+RISE_N, RISE_WAIT_S, P_THIN = 30, 5, 0.55  # rise_n, rise_wait_us, p_thin
 GAP_US = 1000000
 TICK = re.compile(r"breaker_tick upstream=(\S+) (.*)")
 MOVE = re.compile(r'breaker upstream=(\S+) at_us=(\d+) from=(\w+) to=(\w+) class=(\S+) '
@@ -244,7 +244,8 @@ class Player:
         if b.mode == "EXONERATED" and tick.p >= 2 * b.pex:
             b.no_test_until = now  # the early re-test
         since_s = now - b.t
-        self.unseen = tick.n < RISE_N and since_s < RISE_WAIT_S
+        self.unseen = (tick.n < RISE_N and since_s < RISE_WAIT_S
+                       or 0 < tick.n < 2 * RISE_N and tick.p >= P_THIN)
         self.judge_fall(tick, since_s)
         b.tick(now, tick.p, self.est, tick.lagging)
         b.hi = b.hi if tick.p >= self.core.DEF["p_hi"] else 0
