@@ -84,6 +84,7 @@ static void open_hand_over(struct worker *w, struct letter *l)
         waiter->server = NULL;
         grant_closed(s, h, true);
     } else {
+        count_add(&route_counters(s->route, h)->server_move_count, 1);
         server_detach(s);
         s->lease.worker = waiter->worker;
     }

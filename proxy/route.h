@@ -25,7 +25,7 @@ struct welcome {
     uint8_t bytes[]; /* ParameterStatus messages of all the others */
 };
 
-/* Names as in SHOW TOTALS. */
+/* Names as in SHOW TOTALS. A server that is handed from loop to loop for its new client moves. */
 #define ROUTE_COUNTERS(X)                                                                          \
     X(server_assignment_count)                                                                     \
     X(xact_count)                                                                                  \
@@ -35,7 +35,8 @@ struct welcome {
     X(xact_time)                                                                                   \
     X(query_time)                                                                                  \
     X(wait_time)                                                                                   \
-    X(ps_client_parse_count) X(ps_server_parse_count) X(ps_bind_count) X(client_login_count)
+    X(ps_client_parse_count)                                                                       \
+    X(ps_server_parse_count) X(ps_bind_count) X(client_login_count) X(server_move_count)
 
 struct route_cell {
     uint32_t config_version; /* of `settings`; 0: never computed */

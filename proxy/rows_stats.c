@@ -47,6 +47,9 @@ static const struct table_column stats_columns[] = {
     {SUM("avg_server_parse_count", average.ps_server_parse_count)},
     {SUM("avg_bind_count", average.ps_bind_count)},
     {SUM("avg_client_login_count", average.client_login_count)},
+    {SUM("total_server_move_count", total.server_move_count),
+     COUNTED("server_moves", "Times a server was handed from one worker to another.")},
+    {SUM("avg_server_move_count", average.server_move_count)},
 };
 const struct table rows_stats_table = {
     .name = "STATS", .prefix = "", TABLE_OF(stats_columns), .help = "totals and averages"};
@@ -65,6 +68,7 @@ static const struct table_column totals_columns[] = {
     {SUM("server_parse_count", total.ps_server_parse_count)},
     {SUM("bind_count", total.ps_bind_count)},
     {SUM("client_login_count", total.client_login_count)},
+    {SUM("server_move_count", total.server_move_count)},
 };
 const struct table rows_stats_totals_table = {
     .name = "STATS_TOTALS", TABLE_OF(totals_columns), .help = "totals per database"};
@@ -83,6 +87,7 @@ static const struct table_column averages_columns[] = {
     {SUM("avg_server_parse_count", average.ps_server_parse_count)},
     {SUM("avg_bind_count", average.ps_bind_count)},
     {SUM("avg_client_login_count", average.client_login_count)},
+    {SUM("avg_server_move_count", average.server_move_count)},
 };
 const struct table rows_stats_averages_table = {.name = "STATS_AVERAGES",
                                                 TABLE_OF(averages_columns),

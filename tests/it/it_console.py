@@ -97,6 +97,17 @@ def stats_count(t):
             holds(after[name] > before[name], f"{name} stands still")
 
 
+@case(beyond="it has one loop")
+def moves_between_workers_are_counted(t):
+    weir = t.weir(default_pool_size=1, workers=2)
+    clients = [weir.connect() for _ in range(8)]  # some in each loop, and one server for all
+    for client in clients:
+        client.execute("SELECT 1")
+    after = totals(weir)
+    moves = after["total_server_move_count"]
+    holds(0 < moves <= after["total_server_assignment_count"], f"{moves} moves")
+
+
 def totals(weir):
     for row in weir.console("SHOW STATS"):
         if row["database"] == "postgres":
