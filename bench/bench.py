@@ -179,7 +179,7 @@ def part_copy(pg, out):
               "wide rows (8 kB)": "(TABLE wide_rows)"}
     with lab.Session(pg.port, user="app", database=lab.DATABASE) as control:
         control.ask("CREATE OR REPLACE VIEW small_rows AS "
-                    "SELECT 1000000 + i AS n FROM generate_series(1, 5000000) i")
+                    "SELECT 1000000 + generate_series(1, 5000000) AS n")
         control.ask("CREATE OR REPLACE VIEW wide_rows AS "
                     "SELECT repeat('x', 8000) AS t FROM generate_series(1, 100000) i")
     pair = Pair(pg, out)
@@ -201,8 +201,9 @@ def copy_cell(pair, shape, source, transport):
              "--readers=1", f"--seconds={SECONDS}", "--names=pgweir-bench"],
             cpus=CPUS[0], **lab.PIPES)
         span = lab.spans(bulk)[-1]
-        if span["errors"]:
-            raise lab.Trouble(f"copy through {pooler.name}: {span['errors']}")
+        if span["errors"] or not span["bytes"]:
+            raise lab.Trouble(f"copy through {pooler.name}: {span['bytes']} bytes, "
+                              f"errors {span['errors']}")
         cpu_s = (lab.cpu_ns(pooler.pid) - before) / 1e9
         rate[which].append(span["bytes"] / 1e6 / SECONDS)
         cost[which].append(span["bytes"] / 1e6 / cpu_s)
@@ -368,7 +369,7 @@ def part_signals(pg, out):
         for which in ("off", "on"):
             counts.append([])
             for transactions in (few, many):
-                pooler = signals_pooler(pg, out, which)
+                pooler = signals_pooler(pg, out, which, io_uring=0)  # valgrind does not know it
                 pooler.under = ["valgrind", "-q", "--tool=callgrind", "--separate-threads=yes",
                                 f"--callgrind-out-file={pooler.dir}/callgrind.out"]
                 counts[-1].append(instructions(pooler, pooler.conninfo(unix=True), protocol,
