@@ -1,10 +1,12 @@
-"""How bench.py measures one run: transactions of a pgbench between two of its progress lines,
-system calls, instructions."""
+"""How bench.py measures one run: transactions of a pgbench between two of its progress lines, or of
+the cheapest load there is; system calls, instructions; a server that does no work."""
+import json
 import os
 import re
 import shutil
 import subprocess
 import time
+import urllib.request
 
 import lab
 
@@ -113,3 +115,49 @@ def instructions(pooler, conninfo, protocol, transactions):
     if not totals:
         raise lab.Trouble(f"callgrind counted nothing: see {pooler.log_path}")
     return max(totals)
+
+
+class Stub:
+    """A PostgreSQL that does no work (stub.c), in place of a real one."""
+
+    def __init__(self, seconds=600):
+        self.port = lab.free_port()
+        self.process = lab.start([lab.tool("stub"), self.port, f"--seconds={seconds}"])
+        lab.wait_until("the stub listens", self._listens)
+
+    def _listens(self):
+        try:
+            lab.connect(self.port).close()
+        except OSError:
+            return False
+        return True
+
+    def stop(self):
+        lab.stop(self.process)
+
+
+def flood(pooler, clients, seconds, read=None, sql="SELECT 1", cpus=CPUS[0]):
+    """What flood.c counted through a Unix socket, and how much each of the values that read() tells
+    grew meanwhile."""
+    process = lab.start([lab.tool("flood"), pooler.conninfo(unix=True), f"--conns={clients}",
+                         f"--sql={sql}", f"--seconds={seconds}"], cpus=cpus, **lab.PIPES)
+    said = process.stderr.readline()  # "ready": its time begins
+    before = read() if read else ()
+    line = process.stdout.readline()
+    after = read() if read else ()
+    said += process.communicate(timeout=60)[1]
+    if process.returncode or not line:
+        raise lab.Trouble(f"flood through {pooler.name}: {said.strip()[-400:]}")
+    span = json.loads(line)
+    if span["errors"]:
+        raise lab.Trouble(f"flood through {pooler.name}: {span['errors']} errors")
+    return span, tuple(b - a for a, b in zip(before, after))
+
+
+def metric(pooler, name):
+    """A figure of the status port, over all labels."""
+    url = f"http://127.0.0.1:{pooler.status_port}/metrics"
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    return sum(float(line.split()[-1]) for line in lines
+               if re.match(rf"{re.escape(name)}[{{ ]", line))

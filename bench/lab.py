@@ -321,7 +321,7 @@ class Pooler:
             tail = self.log_path.read_text(errors="replace")[-600:]
             raise Trouble(f"{self.name} ended with {self.process.returncode}:\n{tail}")
         try:
-            socket.create_connection(("127.0.0.1", self.port), 1).close()
+            connect(self.port).close()
         except OSError:
             return False
         return os.path.exists(f"{self.sock}/.s.PGSQL.{self.port}")
@@ -330,10 +330,10 @@ class Pooler:
     def pid(self):
         return self.process.pid
 
-    def conninfo(self, user="app", database=DATABASE, unix=False):
+    def conninfo(self, user="app", database=DATABASE, unix=False, tls=False):
         host = self.sock if unix else "127.0.0.1"
         return (f"host={host} port={self.port} user={user} dbname={database} "
-                f"sslmode=disable gssencmode=disable connect_timeout=10")
+                f"sslmode={'require' if tls else 'disable'} gssencmode=disable connect_timeout=10")
 
     def console(self):
         return Session(self.port, database="pgbouncer")
@@ -344,6 +344,31 @@ class Pooler:
         status = stop(self.process, signal.SIGQUIT if self.is_weir else signal.SIGTERM)
         shutil.rmtree(self.dir, ignore_errors=True)
         return status
+
+
+class Certificate:
+    """A key and a certificate that nobody vouches for, for poolers whose clients speak TLS."""
+
+    KEYS = {"rsa": ["rsa:2048"], "ec": ["ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]}
+
+    def __init__(self, key="rsa"):
+        self.dir = Path(tempfile.mkdtemp(prefix="lab-", dir="/tmp"))
+        os.chmod(self.dir, 0o755)
+        self.key, self.cert = self.dir / "server.key", self.dir / "server.crt"
+        run(["openssl", "req", "-x509", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-newkey",
+             *self.KEYS[key], "-keyout", self.key, "-out", self.cert])
+        give_away(self.key)
+
+    def settings(self):
+        return {"client_tls_sslmode": "require", "client_tls_key_file": self.key,
+                "client_tls_cert_file": self.cert}
+
+    def remove(self):
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def connect(port):
+    return socket.create_connection(("127.0.0.1", port), 1)
 
 
 def free_port():
