@@ -1,10 +1,13 @@
-"""Parts of bench.py about clients that come and go: logins."""
+"""Parts of bench.py about clients that come and go: logins, TLS handshakes."""
 import time
 
 import lab
+import raw
 from gauge import Pgbench
 from lab import say
 from pair import SECONDS, TRANSPORTS, Pair, Result, both
+
+KEYS = ["ec"] if lab.QUICK else ["rsa", "ec"]
 
 
 def part_login(pg, out):
@@ -38,3 +41,55 @@ def login_cell(pair, auth, transport):
                  "with one SELECT")
     yield Result("login", f"{auth} {transport}", "logins/s", rate["theirs"], rate["ours"],
                  "with one SELECT", better="more")
+
+
+def part_handshake(pg, out):
+    """A connection by TLS with one statement, by what the certificate's key is, and by whether the
+    client brings the session of its last connection along."""
+    for key in KEYS:
+        certificate = lab.Certificate(key)
+        pair = Pair(pg, out, **certificate.settings())
+        try:
+            for resumes in (False, True):
+                yield handshake_cell(pair, key, resumes)
+        finally:
+            pair.stop()
+            certificate.remove()
+
+
+def handshake_cell(pair, key, resumes):
+    what = f"{key} key, {'resumed' if resumes else 'from scratch'}"
+    say(f"handshake: {what}")
+    cost, resumed = both(), both()
+    for _, which, pooler in pair.turns():
+        us, share = knock(pooler, resumes)
+        cost[which].append(us)
+        resumed[which].append(share)
+    note = "with one SELECT"
+    if resumes:
+        note += "; resumed: PgBouncer {:.0%}, pgweir {:.0%}".format(
+            *(lab.median(resumed[which]) for which in ("theirs", "ours")))
+    return Result("handshake", what, "us CPU/connection", cost["theirs"], cost["ours"], note)
+
+
+def knock(pooler, resumes):
+    """Connects over and over; CPU microseconds of the proxy for one, and the share of sessions that
+    were resumed."""
+    context, session = raw.tls_context(), None
+    address = ("127.0.0.1", pooler.port)
+    counted_n = resumed_n = 0
+    before, end = None, time.monotonic() + SECONDS
+    while before is None or time.monotonic() < end:
+        sock = raw.connect(address, context, session)
+        raw.login(sock)
+        raw.ask(sock)
+        if before is None:  # the first one pays for the server, and has nothing to resume
+            before = lab.cpu_ns(pooler.pid)
+        else:
+            counted_n += 1
+            resumed_n += sock.session_reused
+        session = sock.session if resumes else None  # tickets came with what was read
+        sock.sendall(b"X\0\0\0\4")
+        sock.close()
+    time.sleep(0.02)  # until the last one is seen off
+    return (lab.cpu_ns(pooler.pid) - before) / 1000 / counted_n, resumed_n / counted_n

@@ -59,6 +59,21 @@ def select_cell(pair, counter, cell, note):
     yield Result("system calls", what, "per transaction", calls["theirs"], calls["ours"], note)
 
 
+def part_tls(pg, out):
+    """CPU a transaction where clients speak TLS, of sessions that stay."""
+    certificate = lab.Certificate()
+    pair = Pair(pg, out, **certificate.settings())
+    try:
+        say("tls: simple, 16 clients")
+        cpu = both()
+        for _, which, pooler in pair.turns():
+            cpu[which].append(cpu_us(pooler, 16, tls=True))
+        yield Result("TLS", "CPU, simple tcp 16", "us/transaction", cpu["theirs"], cpu["ours"])
+    finally:
+        pair.stop()
+        certificate.remove()
+
+
 def part_copy(pg, out):
     """COPY out: bytes a CPU second of the proxy buys."""
     shapes = {"small rows (8 B)": "(TABLE small_rows)", "table rows (230 B)": lab.TABLES[0],
