@@ -51,6 +51,9 @@ AIMS = [
         own=True),
     Aim("an idle client by TLS at most 12 KiB", "memory", ".*TLS.*", "bytes RSS/client", 12288,
         own=True),
+    Aim("idle pools and users cost a transaction nothing", "pools", "CPU.*", US, 1.05),
+    Aim("start with them in less than 0.5 s", "pools", "start.*", "s", 0.5, own=True),
+    Aim("less than 50 MB with them", "pools", "memory.*", "MB RSS", 50, own=True),
     Aim("at most a tenth of transactions move a server between loops", "workers", ".*moved.*",
         "% of transactions", 10, own=True),
 ]

@@ -1,4 +1,4 @@
-"""Parts of bench.py about many: idle clients, workers."""
+"""Parts of bench.py about many: idle clients, idle pools, workers."""
 import os
 import time
 
@@ -6,11 +6,12 @@ import lab
 import raw
 from gauge import Stub, flood, metric
 from lab import say
-from pair import CLIENTS_MAX, POOL_N, ROUNDS, SECONDS, Pair, Result, both
+from pair import CLIENTS_MAX, CPUS, POOL_N, ROUNDS, SECONDS, Pair, Result, both, cpu_us
 
 IDLE_N = 500 if lab.QUICK else 10000
 # Memory does not vary by chance, and ten thousand handshakes take this process half a minute.
 IDLE_ROUNDS, IDLE_TLS_ROUNDS = min(ROUNDS, 3), min(ROUNDS, 2)
+POOLS_N, USERS_N = (200, 2000) if lab.QUICK else (2000, 20000)
 TWICE = "pgweir twice"
 
 
@@ -81,6 +82,88 @@ def rss_per_client(pooler, tls):
     finally:
         for sock in clients:
             sock.close()
+
+
+# ---- pools and users that do nothing -------------------------------------------------------------
+
+
+def part_pools(pg, out):
+    """Thousands of databases, each with a pool that has a server and no client, and ten times as
+    many users: what they cost at the start, in memory, and those who work."""
+    stub = Stub()
+    few = pools_pooler(pg, out, lab.weir_path(), "pools-few")
+    poolers = {"theirs": lambda: pools_pooler(pg, out, lab.pgbouncer_path(), "pools-pgbouncer",
+                                              stub),
+               "ours": lambda: pools_pooler(pg, out, lab.weir_path(), "pools-many", stub)}
+    size = f"{POOLS_N} databases, {USERS_N} users"
+    running = [few]
+    try:
+        start, memory = both(), both()
+        for i in range(ROUNDS):
+            for which, make in poolers.items():
+                if which == "theirs" and start[which]:
+                    continue  # it takes ten seconds, each time the same
+                running.append(make())
+                start[which].append(start_seconds(running[-1]))
+                say(f"pools: {POOLS_N} in {running[-1].name}, round {i + 1}")
+                memory[which].append(rss_with_pools(running[-1]))
+                if which == "theirs" or i < ROUNDS - 1:
+                    running.pop().stop()
+        yield Result("pools", f"start, {size}", "s", start["theirs"], start["ours"])
+        yield Result("pools", f"memory, {POOLS_N} idle pools, {USERS_N} users", "MB RSS",
+                     memory["theirs"], memory["ours"])
+        few.start(cpus=CPUS[1])
+        yield pools_cpu(few, running[-1])
+    finally:
+        for pooler in running:
+            pooler.stop()
+        stub.stop()
+
+
+def pools_pooler(pg, out, binary, name, stub=None):
+    """With all those databases and users where it is given a stub for their servers."""
+    lines = {lab.DATABASE: f"host=127.0.0.1 port={pg.port} dbname={lab.DATABASE}"}
+    if stub:
+        lines |= {f"idle{i}": f"host=127.0.0.1 port={stub.port} dbname=idle"
+                  for i in range(POOLS_N)}
+    pooler = lab.Pooler(out, binary, pg, name, databases=lines,
+                        own={"workers": 1, "probe_interval": 0}, max_client_conn=CLIENTS_MAX,
+                        default_pool_size=POOL_N)
+    if stub:
+        with open(pooler.dir / "users.txt", "a", encoding="ascii") as users:
+            for i in range(USERS_N):  # a SCRAM secret has about this length
+                users.write(f'"user{i}" "SCRAM-SHA-256$4096:{"c2FsdA==" * 3}${"a" * 43}=:'
+                            f'{"b" * 43}="\n')
+    return pooler
+
+
+def start_seconds(pooler):
+    begun = time.monotonic()
+    pooler.start(cpus=CPUS[1])
+    return time.monotonic() - begun
+
+
+def rss_with_pools(pooler):
+    """MB, when each of the pools has had a client and has kept its server."""
+    address = f"{pooler.sock}/.s.PGSQL.{pooler.port}"
+    for i in range(POOLS_N):
+        sock = raw.connect(address)
+        raw.login(sock, f"user{i}", f"idle{i}")
+        raw.ask(sock)
+        sock.close()
+    time.sleep(0.5)
+    return lab.rss_kb(pooler.pid) / 1024
+
+
+def pools_cpu(few, many):
+    say("pools: CPU")
+    cpu = both()
+    for i in range(ROUNDS):
+        turn = [("theirs", few), ("ours", many)]
+        for which, pooler in turn if i % 2 == 0 else reversed(turn):
+            cpu[which].append(cpu_us(pooler, 16, unix=True))
+    return Result("pools", f"CPU, {POOLS_N} idle pools and {USERS_N} users (right) beside none",
+                  "us/transaction", cpu["theirs"], cpu["ours"], TWICE)
 
 
 # ---- workers -------------------------------------------------------------------------------------
