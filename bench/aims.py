@@ -56,6 +56,7 @@ AIMS = [
     Aim("less than 50 MB with them", "pools", "memory.*", "MB RSS", 50, own=True),
     Aim("at most a tenth of transactions move a server between loops", "workers", ".*moved.*",
         "% of transactions", 10, own=True),
+    Aim("equal clients wait alike: p99 1.5 times p50", "fairness", ".*", "p99/p50", 1.5, own=True),
 ]
 # Two workers, stub and load, a core for each; with fewer cores only what a CPU second buys tells.
 CORES_FOR_TWO = 4

@@ -21,14 +21,14 @@ sys.dont_write_bytecode = True  # all that is made lies in the build folder
 import lab
 from aims import judge
 from arriving import part_handshake, part_login
-from crowd import part_idle, part_pools, part_workers
+from crowd import part_fairness, part_idle, part_pools, part_workers
 from lab import say
 from pair import CPUS, ROUNDS, SECONDS
 from relaying import part_copy, part_select, part_signals, part_tls
 
 PARTS = {"signals": part_signals, "select": part_select, "tls": part_tls, "copy": part_copy,
          "login": part_login, "handshake": part_handshake, "idle": part_idle, "pools": part_pools,
-         "workers": part_workers}
+         "workers": part_workers, "fairness": part_fairness}
 
 
 def machine():

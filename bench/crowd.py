@@ -1,4 +1,4 @@
-"""Parts of bench.py about many: idle clients, idle pools, workers."""
+"""Parts of bench.py about many: idle clients, idle pools, workers, clients that want the same."""
 import os
 import time
 
@@ -13,6 +13,7 @@ IDLE_N = 500 if lab.QUICK else 10000
 IDLE_ROUNDS, IDLE_TLS_ROUNDS = min(ROUNDS, 3), min(ROUNDS, 2)
 POOLS_N, USERS_N = (200, 2000) if lab.QUICK else (2000, 20000)
 TWICE = "pgweir twice"
+OF_ONE_ROW = "SELECT abalance FROM pgbench_accounts WHERE aid = 4711"
 
 
 # ---- clients that do nothing ---------------------------------------------------------------------
@@ -220,3 +221,31 @@ def workers_results(figures):
                      f"{TWICE}; {cores}", better="more")
     yield Result("workers", "servers moved between loops, two workers", "% of transactions", [],
                  of(2, "moves"))
+
+
+# ---- clients that want the same ------------------------------------------------------------------
+
+
+def part_fairness(pg, out):
+    """A thousand clients alike on twenty servers, each asking again when it is answered: all of
+    them should wait alike."""
+    clients = 200 if lab.QUICK else 1000
+    pair = Pair(pg, out)
+    wait = {name: both() for name in ("p50_us", "p99_us", "spread", "luck")}
+    try:
+        for i, which, pooler in pair.turns():
+            say(f"fairness: {pooler.name}, round {i + 1}")
+            span, _ = flood(pooler, clients, SECONDS, sql=OF_ONE_ROW)
+            span["spread"] = span["p99_us"] / span["p50_us"]
+            span["luck"] = span["most"] / max(span["least"], 1)
+            for name, figure in wait.items():
+                figure[which].append(span[name])
+    finally:
+        pair.stop()
+    for name, what, unit, scale in (
+            ("spread", "waiting time", "p99/p50", 1),
+            ("luck", "answers of the luckiest by the unluckiest client", "most/least", 1),
+            ("p50_us", "waiting time, p50", "ms", 1000),
+            ("p99_us", "waiting time, p99", "ms", 1000)):
+        yield Result("fairness", f"{clients} clients on {POOL_N} servers: {what}", unit,
+                     *([value / scale for value in wait[name][w]] for w in ("theirs", "ours")))
