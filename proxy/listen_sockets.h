@@ -11,7 +11,7 @@ struct listen_socket {
     struct event event; /* listen.c's, as the next one */
     struct listen *listen;
     int fd;
-    uint64_t accepted_us; /* the last one came */
+    uint64_t accepted_us;     /* the last one came */
     bool is_wild;             /* bound to all addresses: the one a client came to must be asked */
     struct listen_peer local; /* what all who come here have in common */
     struct listen_file file;
