@@ -14,8 +14,8 @@ the thresholds of the model.
 
 The model has no jitter, no floors that grow, no early re-test and no modes, cuts a class that moves
 next to nothing alone, remembers a level whatever becomes of the load, leaves at the floor what was
-held before the culprit and to no effect, takes any fall below 1 for the effect of a test, and lets a
-class rise before anything was seen: the log says what these were, and the model is told.
+held before the culprit and to no effect, takes any fall below 1 for the effect of a test, and lets
+a class rise before anything was seen: the log says what these were, and the model is told.
 It knows nothing of a fleet (instances > 1), whose logs do not replay. Classes that are neither
 paced nor off follow rules the model does not have (they are let in little by little): a log with
 such a class is refused, status 2.
