@@ -387,7 +387,7 @@ def a_second_primary_gets_no_writes(t):
         same(port_of(client), heir.port, "host")
     row = hosts(weir)[c.primary.port]
     same((row["serves"], row["not_users"]), (None, "a second primary"), "what is told of it")
-    holds("beside another one" in weir.log(), "the log warns")
+    wait_until("the log warns", lambda: "beside another one" in weir.log())
 
 
 @case(beyond="it knows no roles", seconds=90)

@@ -155,7 +155,8 @@ def what_is_held_arrives_whole(t):
         same(reader.digest.hexdigest(), digest_of(2), "content")
     wait_until("nothing is paced any more", lambda: shown(weir)["paced"] == 0)
     row = shown(weir)
-    holds(row["paced_bytes"] >= 3 * (2 << 20) - 3 * (128 << 10), f"paced: {row['paced_bytes']}")
+    # What a loop takes in at once may come before it is known what the statement is.
+    holds(row["paced_bytes"] >= 3 * (2 << 20) - 3 * (256 << 10), f"paced: {row['paced_bytes']}")
 
 
 @case(beyond=BEYOND)
