@@ -113,7 +113,7 @@ static bool hear_hello(struct stub *s, struct peer *p, struct view *in)
 
 static bool hear(struct stub *s, struct peer *p, struct view *in)
 {
-    struct wire_msg msg;
+    struct wire_msg msg = {.type = 0}; /* some compilers cannot see that WIRE_OK fills it */
     while (in->n) {
         size_t before = in->n;
         if (!p->welcome) {
