@@ -202,7 +202,9 @@ static void twenty_thousand_users_are_small_and_quick(void **state)
     double seconds = (double)(to.tv_sec - from.tv_sec) + (double)(to.tv_nsec - from.tv_nsec) / 1e9;
     print_message("20,000 users: %.0f ms, %zu KiB\n", seconds * 1e3, arena.taken_bytes / 1024);
     assert_true(arena.taken_bytes < 5u << 20);
-    assert_true(seconds < 1.0); /* 0.2 s is the aim; sanitizers and busy machines need room */
+    /* 0.2 s is the aim; what grows with the square of the users takes minutes here. Sanitizers and
+     * busy machines need room. */
+    assert_true(seconds < 20.0);
 }
 
 static void a_stamp_tells_files_apart(void **state)
