@@ -89,7 +89,8 @@ def a_class_keeps_to_its_cap_and_leaves_room(t):
     for thread in threads:
         same(thread.get(), 1, "answer")
     middle = sorted(times)[len(times) // 2]
-    t.note(f"{most} at once, small query {middle * 1000:.0f} ms, longest {max(times) * 1000:.0f} ms")
+    t.note(f"{most} at once, small query {middle * 1000:.0f} ms, "
+           f"longest {max(times) * 1000:.0f} ms")
     same(most, 2, "bulk statements at once")
     holds(middle < 0.3, f"small queries took {middle:.2f} s behind bulk")
 
