@@ -38,7 +38,6 @@ struct ring {
     const struct conn *now_of;
     const uint8_t *now_at;
     uint32_t now_bytes;
-    uint64_t now_data;
     struct conn *ready; /* who has something without the kernel */
     uint32_t ready_n;
     /* A time-out of each wait would be set and cleared with each message; an alarm is set ten times
@@ -125,8 +124,6 @@ static bool set_up(struct ring *r, struct err *err)
         r->io.ring_fd = -1;
         return err_set(err, "58000", "%s", strerror(-failed));
     }
-    if (!(params.features & IORING_FEAT_EXT_ARG) || !(params.features & IORING_FEAT_NODROP))
-        return err_set(err, "58000", "this kernel's io_uring is too old");
     (void)io_uring_register_ring_fd(&r->io); /* spares a look-up in each call, where it works */
     return register_buffers(r, err);
 }
@@ -299,60 +296,34 @@ void ring_wake(struct conn *c)
 
 static void keep(struct conn *c, const uint8_t *at, size_t n)
 {
-    if (buf_put(&c->uring.kept, at, n))
+    if (c->uring.failed || !n) /* what comes behind a gap is no sequel */
         return;
-    c->uring.over = c->uring.failed = true; /* out of memory: bytes are missing */
+    if (!buf_put(&c->uring.kept, at, n))
+        c->uring.over = c->uring.failed = true;
 }
 
-static void note_end(struct conn *c, int result)
+static const uint8_t *buffer_of(const struct ring *r, const struct io_uring_cqe *cqe)
 {
-    if (result == 0 || (result < 0 && result != -ENOBUFS && result != -ECANCELED &&
-                        result != -EINTR && result != -EAGAIN)) {
-        c->uring.over = true;
-        c->uring.failed = result < 0;
-    }
-}
-
-/* Of a receive that is nobody's any more, or the connection's that it is for. Returns the bytes;
- * their buffer is given back by the caller. */
-static const uint8_t *received(struct ring *r, const struct io_uring_cqe *cqe, struct conn *c)
-{
-    if (c && !(cqe->flags & IORING_CQE_F_MORE)) {
-        c->uring.receives = c->uring.cancelled = false;
-        note_end(c, cqe->res);
-    }
-    if (!(cqe->flags & IORING_CQE_F_BUFFER))
-        return NULL;
     return r->bytes + (size_t)(cqe->flags >> IORING_CQE_BUFFER_SHIFT) * RING_BUFFER_BYTES;
 }
 
-/* Takes the completions of one receive out of those that wait to be handled, in their order. */
-static void take_waiting(struct ring *r, struct conn *c, uint64_t data,
-                         bool (*take)(struct conn *c, const uint8_t *at, size_t n, void *arg),
-                         void *arg)
+static void give_back(struct ring *r, const struct io_uring_cqe *cqe)
 {
-    unsigned head;
-    struct io_uring_cqe *cqe;
-    io_uring_for_each_cqe(&r->io, head, cqe)
-    {
-        if (cqe->user_data != data)
-            continue;
-        if (cqe->res > 0 &&
-            !take(c, r->bytes + (size_t)(cqe->flags >> IORING_CQE_BUFFER_SHIFT) * RING_BUFFER_BYTES,
-                  (size_t)cqe->res, arg))
-            return;
-        if (received(r, cqe, c))
-            give_buffer(r, cqe->flags >> IORING_CQE_BUFFER_SHIFT);
-        cqe->user_data = data_of(KIND_NONE, 0, 0, 0);
-        cqe->flags = 0;
-    }
+    if (cqe->flags & IORING_CQE_F_BUFFER)
+        give_buffer(r, cqe->flags >> IORING_CQE_BUFFER_SHIFT);
 }
 
-static bool take_to_keep(struct conn *c, const uint8_t *at, size_t n, void *arg)
+/* Whether the standing receive has ended with this, and the stream with it. */
+static void note_end(struct conn *c, const struct io_uring_cqe *cqe)
 {
-    (void)arg;
-    keep(c, at, n);
-    return true;
+    if (cqe->flags & IORING_CQE_F_MORE)
+        return;
+    c->uring.receives = c->uring.cancelled = false;
+    if (c->uring.over || cqe->res > 0 || cqe->res == -ENOBUFS || cqe->res == -ECANCELED ||
+        cqe->res == -EINTR || cqe->res == -EAGAIN)
+        return;
+    c->uring.over = true;
+    c->uring.failed = cqe->res < 0;
 }
 
 struct room {
@@ -360,16 +331,32 @@ struct room {
     size_t left;
 };
 
-static bool take_to_room(struct conn *c, const uint8_t *at, size_t n, void *arg)
+/* Takes what has been received for c out of the completions that wait to be handled, in their
+ * order: into the room, as far as they fit there whole; without one, to what is kept. */
+static void take_waiting(struct conn *c, struct room *room)
 {
-    struct room *room = arg;
-    (void)c;
-    if (n > room->left)
-        return false;
-    memcpy(room->at, at, n);
-    room->at += n;
-    room->left -= n;
-    return true;
+    struct ring *r = c->ring;
+    uint64_t data = conn_data(c, KIND_RECEIVE);
+    unsigned head;
+    struct io_uring_cqe *cqe;
+    io_uring_for_each_cqe(&r->io, head, cqe)
+    {
+        if (cqe->user_data != data)
+            continue;
+        size_t n = cqe->res > 0 ? (size_t)cqe->res : 0;
+        if (!room) {
+            keep(c, buffer_of(r, cqe), n);
+        } else if (n <= room->left) {
+            memcpy(room->at, buffer_of(r, cqe), n);
+            room->at += n;
+            room->left -= n;
+        } else {
+            return;
+        }
+        note_end(c, cqe);
+        give_back(r, cqe);
+        cqe->user_data = data_of(KIND_NONE, 0, 0, 0);
+    }
 }
 
 enum ring_verdict ring_read(struct conn *c, uint8_t *at, size_t room_n, size_t *n)
@@ -393,7 +380,7 @@ enum ring_verdict ring_read(struct conn *c, uint8_t *at, size_t room_n, size_t *
         r->now_bytes -= (uint32_t)*n;
         if (full && *n == RING_BUFFER_BYTES) { /* the rest of a larger piece is there as well */
             struct room room = {at + *n, room_n - *n};
-            take_waiting(r, c, r->now_data, take_to_room, &room);
+            take_waiting(c, &room);
             *n = room_n - room.left;
         }
         return RING_OK;
@@ -415,23 +402,22 @@ static void call(struct conn *c, short what)
 static void on_receive(struct ring *r, const struct io_uring_cqe *cqe)
 {
     struct conn *c = conn_at(r, cqe->user_data);
-    const uint8_t *at = received(r, cqe, c);
     uint32_t n = cqe->res > 0 ? (uint32_t)cqe->res : 0;
+    if (c)
+        note_end(c, cqe);
     if (c && n && (!(c->armed & EV_READ) || buf_used(&c->uring.kept) || c->uring.ready)) {
-        keep(c, at, n); /* behind what came before, or until it is wanted */
+        keep(c, buffer_of(r, cqe), n); /* behind what came before, or until it is wanted */
     } else if (c && (n || c->uring.over)) {
         r->now_of = c;
-        r->now_at = at;
-        r->now_bytes = n;
-        r->now_data = cqe->user_data;
+        r->now_at = buffer_of(r, cqe);
+        r->now_bytes = c->uring.failed ? 0 : n;
         call(c, EV_READ);
         c = conn_at(r, cqe->user_data);
-        if (c && r->now_of == c && r->now_bytes)
+        if (c && r->now_of == c)
             keep(c, r->now_at, r->now_bytes);
         r->now_of = NULL;
     }
-    if (at)
-        give_buffer(r, cqe->flags >> IORING_CQE_BUFFER_SHIFT);
+    give_back(r, cqe);
     if (c && (!c->uring.receives || buf_used(&c->uring.kept)))
         ring_want(c);
 }
@@ -506,29 +492,23 @@ static void set_alarm(struct ring *r, uint64_t at_us)
     io_uring_sqe_set_data64(sqe, data_of(KIND_ALARM, 0, 0, 0));
 }
 
-static void tell_and_wait(struct ring *r, uint64_t until_us)
+void ring_wait(struct ring *r, uint64_t until_us)
 {
     bool waits = until_us && !r->ready_n;
     if (waits)
         set_alarm(r, until_us);
     int done = waits ? io_uring_submit_and_wait(&r->io, 1) : io_uring_submit_and_get_events(&r->io);
-    must(done >= 0 || done == -ETIME || done == -EINTR || done == -EAGAIN || done == -EBUSY);
+    must(done >= 0 || done == -EINTR || done == -EAGAIN || done == -EBUSY);
 }
 
-void ring_turn(struct ring *r, uint64_t until_us, void (*before)(void *arg), void *arg)
+void ring_serve(struct ring *r)
 {
-    tell_and_wait(r, until_us);
-    before(arg);
     /* As many as are there now: what comes meanwhile is the next turn's. */
     for (unsigned n = io_uring_cq_ready(&r->io); n; n--) {
-        struct io_uring_cqe cqe, *at;
-        unsigned head;
-        io_uring_for_each_cqe(&r->io, head, at)
-        {
-            cqe = *at;
-            break;
-        }
-        io_uring_cq_advance(&r->io, 1);
+        struct io_uring_cqe *first;
+        must(io_uring_peek_cqe(&r->io, &first) == 0);
+        struct io_uring_cqe cqe = *first;
+        io_uring_cqe_seen(&r->io, first);
         handle(r, &cqe);
     }
     if (r->ready_n)
@@ -551,15 +531,12 @@ static void cancel_all(struct conn *c)
 void ring_detach(struct conn *c)
 {
     struct ring *r = c->ring;
-    if (r->now_of == c && r->now_bytes) {
+    if (r->now_of == c)
         keep(c, r->now_at, r->now_bytes);
-        r->now_bytes = 0;
-    }
-    uint64_t data = conn_data(c, KIND_RECEIVE);
     cancel_all(c);
     for (uint32_t i = 0; c->uring.receives; i++) {
         must(i < LAST_WORDS_N);
-        take_waiting(r, c, data, take_to_keep, NULL);
+        take_waiting(c, NULL);
         if (c->uring.receives)
             (void)io_uring_submit_and_get_events(&r->io);
     }

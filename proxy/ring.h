@@ -38,7 +38,7 @@ enum {
     RING_BUFFER_BYTES = 8 << 10, /* what PostgreSQL sends at a time */
 };
 
-/* A connection's part; all zero while it is in no loop. */
+/* A connection's part. In no loop it has nothing but what is kept, and whether more will come. */
 struct ring_conn {
     net_callback on_event;
     void *arg;
@@ -58,10 +58,11 @@ struct ring_conn {
  * on_mail is called when mail_fd becomes readable. */
 MUST_USE struct ring *ring_open(int mail_fd, net_callback on_mail, void *arg, struct err *err);
 void ring_close(struct ring **r);
-/* Tells the kernel what has been ordered, waits until something happens or the clock says until_us
- * (0: not at all), and calls whoever something has happened to. before() is called first, when the
- * wait is over. */
-void ring_turn(struct ring *r, uint64_t until_us, void (*before)(void *arg), void *arg);
+/* Tells the kernel what has been ordered, and waits until something happens or the clock says
+ * until_us (0: not at all). */
+void ring_wait(struct ring *r, uint64_t until_us);
+/* Calls whoever something has happened to. */
+void ring_serve(struct ring *r);
 
 /* Takes c in: c->ring is r, c->uring what ring_want() goes by. False: out of memory. */
 MUST_USE bool ring_attach(struct ring *r, struct conn *c);

@@ -205,16 +205,12 @@ static void change_to_ring(struct worker *w)
     w->ring = ring;
 }
 
-static void turn_begins(void *arg)
-{
-    struct worker *w = arg;
-    w->turn_us = 0;
-}
-
 static void run_by_ring(struct worker *w)
 {
     while (!w->stopping) {
-        ring_turn(w->ring, w->due_first ? 0 : next_tick_us(w), turn_begins, w);
+        ring_wait(w->ring, w->due_first ? 0 : next_tick_us(w));
+        w->turn_us = 0;
+        ring_serve(w->ring);
         ring_ticks(w);
         while (w->due_first)
             open_due(w);
