@@ -8,13 +8,13 @@
  */
 #include "bench/link.h"
 #include "bench/opt.h"
+#include "bench/stop.h"
 #include "bench/tally.h"
+#include "proxy/worker.h"
 
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <time.h>
 
 enum {
     READERS_MAX = 1024,
@@ -48,21 +48,6 @@ struct bulk {
     uint64_t end_us;
     struct reader *readers;
 };
-
-static volatile sig_atomic_t stopped;
-
-static void on_signal(int sig)
-{
-    (void)sig;
-    stopped = 1;
-}
-
-static uint64_t clock_us(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * US_PER_S + (uint64_t)now.tv_nsec / 1000;
-}
 
 static void reader_pause(struct bulk *b, struct reader *r, uint64_t now_us)
 {
@@ -204,7 +189,7 @@ static void bulk_run(struct bulk *b)
     uint64_t now_us = clock_us();
     b->end_us = now_us + (uint64_t)(b->opts.seconds * US_PER_S);
     b->tally.start_us = now_us;
-    while (!stopped && now_us < b->end_us) {
+    while (!stop_asked && now_us < b->end_us) {
         for (uint32_t i = 0; i < b->opts.readers_n; i++)
             if (b->readers[i].state == READER_PAUSED && b->readers[i].resume_us <= now_us)
                 reader_connect(b, &b->readers[i], now_us);
@@ -245,9 +230,7 @@ int main(int argc, char **argv)
         fputs(usage, stderr);
         return 2;
     }
-    signal(SIGINT, on_signal);
-    signal(SIGTERM, on_signal);
-    signal(SIGPIPE, SIG_IGN);
+    stop_on_signals();
     bulk.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     bulk.readers = calloc(bulk.opts.readers_n, sizeof *bulk.readers);
     must(bulk.epoll_fd >= 0 && bulk.readers);

@@ -9,21 +9,21 @@
  */
 #include "bench/hist.h"
 #include "bench/opt.h"
+#include "bench/stop.h"
 #include "proxy/wire.h"
+#include "proxy/worker.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <libpq-fe.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -60,21 +60,6 @@ struct flood {
     uint64_t answers_n, errors_n;
     struct hist latency;
 };
-
-static volatile sig_atomic_t stopped;
-
-static void on_signal(int sig)
-{
-    (void)sig;
-    stopped = 1;
-}
-
-static uint64_t clock_us(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * US_PER_S + (uint64_t)now.tv_nsec / 1000;
-}
 
 /* ---- where to, and as whom ------------------------------------------------------------------ */
 
@@ -240,7 +225,7 @@ static bool flood_run(struct flood *f, double seconds)
 {
     struct epoll_event events[EVENTS_MAX];
     uint64_t now_us = clock_us(), end_us = now_us + (uint64_t)(seconds * US_PER_S);
-    while (!stopped && now_us < end_us) {
+    while (!stop_asked && now_us < end_us) {
         int n = epoll_wait(f->epoll_fd, events, EVENTS_MAX, 20);
         now_us = clock_us();
         for (int i = 0; i < n; i++)
@@ -289,8 +274,7 @@ int main(int argc, char **argv)
     static struct flood flood;
     if (!parse_opts(&flood.opts, argc, argv))
         return 2;
-    signal(SIGINT, on_signal);
-    signal(SIGTERM, on_signal);
+    stop_on_signals();
     if (!flood_prepare(&flood) || !flood_open(&flood) || !flood_run(&flood, flood.opts.warm_s))
         return 1;
     fputs("ready\n", stderr);

@@ -19,13 +19,13 @@
 #include "bench/link.h"
 #include "bench/load_opts.h"
 #include "bench/random.h"
+#include "bench/stop.h"
+#include "proxy/worker.h"
 
 #include <math.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <time.h>
 #include <utlist.h>
 
 enum {
@@ -72,21 +72,6 @@ struct load {
     struct request *requests, *spare, *live, *retry, *waiting;
     uint32_t live_n, warming_n;
 };
-
-static volatile sig_atomic_t stopped;
-
-static void on_signal(int sig)
-{
-    (void)sig;
-    stopped = 1;
-}
-
-static uint64_t clock_us(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * US_PER_S + (uint64_t)now.tv_nsec / 1000;
-}
 
 /* ---- slots: the application's connections ------------------------------------------------- */
 
@@ -191,7 +176,7 @@ static void request_failed(struct load *load, struct request *r, const char *cod
     r->slot = NULL;
     DL_DELETE(load->live, r);
     tally_error(&load->tally, now_us, code);
-    if (r->attempt_n < load->opts.attempts_n && !stopped) {
+    if (r->attempt_n < load->opts.attempts_n && !stop_asked) {
         /* a refusal is retried after a pause, half to one and a half; silence has cost enough */
         double jitter = 0.5 + random_share(&load->rng);
         r->due_us = now_us + (gaveup ? 0 : (uint64_t)(jitter * (double)load->opts.backoff_us));
@@ -408,7 +393,7 @@ static void slot_event(struct load *load, struct slot *s, uint64_t now_us)
 
 static void load_arrivals(struct load *load, uint64_t now_us)
 {
-    if (stopped)
+    if (stop_asked)
         return;
     if (load->opts.closed) {
         uint32_t free_n = 0;
@@ -479,7 +464,7 @@ static bool load_warm(struct load *load)
         load->warming_n++;
         slot_connect(load, load->closed, clock_us());
     }
-    while (load->warming_n && clock_us() < until_us && !stopped)
+    while (load->warming_n && clock_us() < until_us && !stop_asked)
         load_turn(load, until_us);
     uint32_t idle_n = 0;
     struct slot *s;
@@ -493,7 +478,7 @@ static void load_run(struct load *load)
     load->next_us = start_us;
     load->end_us = start_us + (uint64_t)(load->opts.seconds * US_PER_S);
     load->tally.start_us = start_us;
-    while (!stopped && clock_us() < load->end_us) {
+    while (!stop_asked && clock_us() < load->end_us) {
         uint64_t now_us = clock_us();
         load_arrivals(load, now_us);
         load_pair(load, now_us);
@@ -502,11 +487,11 @@ static void load_run(struct load *load)
     /* Who came before the end is still served; his patience and his attempts bound the wait. */
     uint64_t until_us =
         clock_us() + load->opts.attempts_n * 2 * (load->opts.timeout_us + load->opts.backoff_us);
-    while (!stopped && load->live_n && clock_us() < until_us) {
+    while (!stop_asked && load->live_n && clock_us() < until_us) {
         load_turn(load, until_us);
         load_pair(load, clock_us());
     }
-    stopped = 1;
+    stop_asked = 1;
     uint64_t now_us = clock_us();
     while (load->live)
         request_giveup(load, load->live, now_us);
@@ -542,9 +527,7 @@ int main(int argc, char **argv)
     static struct load load;
     if (!load_opts_parse(&load.opts, argc, argv))
         return 2;
-    signal(SIGINT, on_signal);
-    signal(SIGTERM, on_signal);
-    signal(SIGPIPE, SIG_IGN);
+    stop_on_signals();
     int rc = 1;
     if (!load_open(&load)) {
         fprintf(stderr, "load: could not open all %u connections\n", load.opts.conns_n);

@@ -4,12 +4,12 @@
  * but Query and Terminate: whoever says anything else is hung up on.
  */
 #include "bench/opt.h"
+#include "bench/stop.h"
 #include "proxy/wire.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,14 +38,6 @@ struct stub {
     uint32_t peers_n;
     struct buf login, answer, out;
 };
-
-static volatile sig_atomic_t stopped;
-
-static void on_signal(int sig)
-{
-    (void)sig;
-    stopped = 1;
-}
 
 /* ---- what it says ------------------------------------------------------------------------- */
 
@@ -216,7 +208,7 @@ static void stub_run(struct stub *s, double seconds)
 {
     struct epoll_event events[EVENTS_MAX];
     time_t end_s = time(NULL) + (time_t)seconds + 1;
-    while (!stopped && time(NULL) < end_s) {
+    while (!stop_asked && time(NULL) < end_s) {
         int n = epoll_wait(s->epoll_fd, events, EVENTS_MAX, 1000);
         for (int i = 0; i < n; i++)
             if (events[i].data.ptr)
@@ -239,8 +231,7 @@ int main(int argc, char **argv)
         fputs("stub PORT [--seconds=N]\n", stderr);
         return 2;
     }
-    signal(SIGINT, on_signal);
-    signal(SIGTERM, on_signal);
+    stop_on_signals();
     if (!stub_open(&stub, (uint16_t)number)) {
         perror("stub");
         return 1;

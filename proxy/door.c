@@ -5,13 +5,13 @@
 #include <string.h>
 #include <utlist.h>
 
+#include "pool/queue.h"
 #include "proxy/hash.h"
 #include "proxy/session.h"
 
 enum {
     INSIDE_US_MAX = US_PER_S,   /* then it is its client that takes so long */
     BUSY_US_MAX = US_PER_S / 4, /* ... where others wait; a round trip around the world */
-    STANDING_US = 5 * US_PER_S, /* as in the pool's queues: OVERLOAD.md 3.10 */
     PREFIX_BYTES = 8,           /* of IPv6, which one site has to itself */
     BUCKET_US = 2 * US_PER_S,
 };
@@ -167,7 +167,7 @@ static struct client *next_in(struct hub *h, uint64_t now_us)
             continue;
         DL_DELETE(h->door.turns, q);
         DL_APPEND(h->door.turns, q);
-        bool stands = now_us > first->login->door_us + STANDING_US;
+        bool stands = now_us > first->login->door_us + QUEUE_LIFO_US;
         return stands ? first->door_prev : first; /* utlist: before the first is the last */
     }
     return NULL;

@@ -20,64 +20,76 @@ void net_open(struct conn *c, int fd)
     c->out.max = NET_KEEP_BYTES_MAX;
 }
 
+/* To be called for what the kernel does not know of. */
+static void wake(struct conn *c)
+{
+    if (c->ring)
+        ring_wake(c);
+    else
+        event_active(&c->event, EV_READ, 1);
+}
+
+static void arm_event(struct conn *c)
+{
+    event_del(&c->event); /* also where it is not armed, but active */
+    if (!c->armed)
+        return;
+    event_assign(&c->event, event_get_base(&c->event), c->fd, (short)(c->armed | EV_PERSIST),
+                 event_get_callback(&c->event), event_get_callback_arg(&c->event));
+    if (event_add(&c->event, NULL) == 0)
+        return;
+    /* The kernel is out of memory or watches. A connection nobody watches must not linger: its
+     * owner is called once more, and reads its end. */
+    c->armed = 0;
+    shutdown(c->fd, SHUT_RDWR);
+    wake(c);
+}
+
 /* The one place that tells the kernel what we wait for. */
 static void arm(struct conn *c, short wanted)
 {
     if (wanted == c->armed || !c->attached)
         return;
-    if (c->ring) {
-        c->armed = wanted;
-        ring_want(c);
-        if (c->peeked && wanted & EV_READ)
-            ring_wake(c);
-        return;
-    }
-    event_del(&c->event); /* also where it is not armed, but active */
-    c->armed = 0;
-    if (!wanted)
-        return;
-    event_assign(&c->event, event_get_base(&c->event), c->fd, (short)(wanted | EV_PERSIST),
-                 event_get_callback(&c->event), event_get_callback_arg(&c->event));
     c->armed = wanted;
-    if (event_add(&c->event, NULL) == 0) {
-        if (c->peeked && wanted & EV_READ)
-            event_active(&c->event, EV_READ, 1); /* event_del() took that back */
-        return;
-    }
-    /* The kernel is out of memory or watches. A connection nobody watches must not linger: its
-     * owner is called once more, and reads its end. */
-    c->armed = 0;
-    shutdown(c->fd, SHUT_RDWR);
-    event_active(&c->event, EV_READ, 1);
+    if (c->ring)
+        ring_want(c);
+    else
+        arm_event(c);
+    if (c->peeked && wanted & EV_READ)
+        wake(c);
+}
+
+static bool attach_event(struct conn *c, struct worker *w, net_callback on_event, void *arg)
+{
+    must(!buf_used(&c->uring.kept)); /* loops of both kinds meet only in who has not settled */
+    if (event_assign(&c->event, w->base, c->fd, (short)(c->armed | EV_PERSIST), on_event, arg) ==
+            0 &&
+        event_add(&c->event, NULL) == 0)
+        return true;
+    memset(&c->uring, 0, sizeof c->uring);
+    return false;
+}
+
+static bool attach_ring(struct conn *c, struct worker *w, net_callback on_event, void *arg)
+{
+    if (!ring_attach(w->ring, c))
+        return false;
+    c->uring.on_event = on_event;
+    c->uring.arg = arg;
+    ring_want(c);
+    return true;
 }
 
 bool net_attach(struct conn *c, struct worker *w, net_callback on_event, void *arg)
 {
     must(c->fd >= 0 && !c->attached);
-    short wanted = (short)(EV_READ | (net_stuck(c) ? EV_WRITE : 0));
-    if (w->ring) {
-        if (!ring_attach(w->ring, c))
-            return false;
-        c->uring.on_event = on_event;
-        c->uring.arg = arg;
-        c->armed = wanted;
-        c->attached = true;
-        ring_want(c);
-        if (c->peeked)
-            ring_wake(c);
-        return true;
-    }
-    must(!buf_used(&c->uring.kept)); /* loops of both kinds meet only in who has not settled */
-    if (event_assign(&c->event, w->base, c->fd, (short)(wanted | EV_PERSIST), on_event, arg) < 0 ||
-        event_add(&c->event, NULL) < 0) {
-        memset(&c->uring, 0, sizeof c->uring);
-        return false;
-    }
-    c->armed = wanted;
-    c->attached = true;
-    if (c->peeked)
-        event_active(&c->event, EV_READ, 1);
-    return true;
+    c->armed = (short)(EV_READ | (net_stuck(c) ? EV_WRITE : 0));
+    c->attached = w->ring ? attach_ring(c, w, on_event, arg) : attach_event(c, w, on_event, arg);
+    if (!c->attached)
+        c->armed = 0;
+    else if (c->peeked)
+        wake(c);
+    return c->attached;
 }
 
 void net_detach(struct conn *c)
@@ -93,22 +105,9 @@ void net_detach(struct conn *c)
     c->armed = 0;
 }
 
-/* To be called for what the kernel does not know of. */
-static void wake(struct conn *c)
-{
-    if (c->ring)
-        ring_wake(c);
-    else
-        event_active(&c->event, EV_READ, 1);
-}
-
 void net_read_wanted(struct conn *c, bool wanted)
 {
-    short others = (short)(c->armed & EV_WRITE);
-    bool was_off = !(c->armed & EV_READ);
-    arm(c, (short)(others | (wanted ? EV_READ : 0)));
-    if (wanted && was_off && c->peeked && c->attached)
-        wake(c);
+    arm(c, (short)((c->armed & EV_WRITE) | (wanted ? EV_READ : 0)));
 }
 
 void net_watch_end(struct conn *c)
@@ -204,6 +203,7 @@ static enum net_verdict raw_read(struct conn *c, uint8_t *at, size_t room, size_
 static enum net_verdict tls_read(struct conn *c, uint8_t *at, size_t room, size_t *n)
 {
     size_t got = 0;
+    bool drained = false;
     c->peeked = false;
     while (got < room) {
         size_t k;
@@ -211,10 +211,11 @@ static enum net_verdict tls_read(struct conn *c, uint8_t *at, size_t room, size_
         if (SSL_read_ex(c->ssl, at + got, room - got, &k) == 1) {
             got += k;
             if (room - got < SSL3_RT_MAX_PLAIN_LENGTH && got > SSL3_RT_MAX_PLAIN_LENGTH)
-                break; /* no half record stays behind: epoll tells of the rest, in its turn */
+                break; /* whole records only: a half one would have to be kept */
             continue;
         }
         int why = SSL_get_error(c->ssl, 0);
+        drained = true;
         if (got)
             break; /* hand out what there is; the reason comes again with the next read */
         if (why == SSL_ERROR_WANT_READ || why == SSL_ERROR_WANT_WRITE)
@@ -222,7 +223,7 @@ static enum net_verdict tls_read(struct conn *c, uint8_t *at, size_t room, size_
         return why == SSL_ERROR_ZERO_RETURN ? NET_EOF : NET_ERROR;
     }
     *n = got;
-    if (SSL_has_pending(c->ssl) && got == room) {
+    if (!drained && SSL_has_pending(c->ssl)) {
         c->peeked = true;
         wake(c);
     }

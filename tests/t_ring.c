@@ -21,6 +21,11 @@
 
 enum { STREAM_BYTES = 1 << 20, CONNS_N = 300, TURNS_N = 20000 };
 
+struct world {
+    struct worker w;
+    bool ringed;
+};
+
 /* One end is a connection of a loop, the other a plain descriptor of the test's. */
 struct end {
     struct conn net;
@@ -29,11 +34,8 @@ struct end {
     uint32_t calls_n;
     size_t room; /* read at a time; 0: not at all */
     bool eof, failed, wrong;
-};
-
-struct world {
-    struct worker w;
-    bool ringed;
+    bool shakes; /* TLS begins: who plays this reads */
+    struct world *world;
 };
 
 /* The byte that stands at this place of what the peer sends. */
@@ -49,7 +51,7 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
     size_t n;
     (void)fd;
     e->calls_n++;
-    if (!(what & EV_READ) || !e->room)
+    if (!(what & EV_READ) || !e->room || e->shakes)
         return;
     switch (net_read(&e->net, room, e->room, &n)) {
     case NET_AGAIN:
@@ -107,6 +109,7 @@ static void end_open(struct end *e, struct world *world, bool settled)
     net_open(&e->net, fds[0]);
     e->peer = fds[1];
     e->room = 64 << 10;
+    e->world = world;
     assert_true(net_attach(&e->net, &world->w, on_event, e));
     net_settle(&e->net, settled);
 }
@@ -193,6 +196,63 @@ static void who_is_held_loses_nothing(struct world *world, bool settled)
     assert_true(sent < 16 << 20);
     net_read_wanted(&e.net, true);
     arrives(world, &e, sent);
+    end_close(&e);
+}
+
+/* ---- TLS: nothing rests in OpenSSL's own buffer ---------------------------------------------- */
+
+/* Without certificates, and read ahead as ours are. */
+static SSL *anonymous(void)
+{
+    SSL_CTX *ctx = SSL_CTX_new(TLS_method());
+    assert_non_null(ctx);
+    SSL_CTX_set_max_proto_version(ctx, TLS1_2_VERSION);
+    assert_int_equal(SSL_CTX_set_cipher_list(ctx, "ADH-AES128-GCM-SHA256:@SECLEVEL=0"), 1);
+    SSL_CTX_set_dh_auto(ctx, 1);
+    SSL_CTX_set_read_ahead(ctx, 1);
+    SSL *ssl = SSL_new(ctx);
+    assert_non_null(ssl);
+    SSL_CTX_free(ctx);
+    return ssl;
+}
+
+static SSL *secure(struct end *e)
+{
+    SSL *peer = anonymous();
+    SSL_set_fd(peer, e->peer);
+    SSL_set_accept_state(peer);
+    e->shakes = true;
+    assert_true(net_secure(&e->net, anonymous(), false));
+    for (uint32_t i = 0; i < TURNS_N && (e->shakes || !SSL_is_init_finished(peer)); i++) {
+        e->shakes = e->shakes && net_handshake(&e->net) == NET_AGAIN;
+        (void)SSL_do_handshake(peer);
+        turn(e->world);
+    }
+    assert_false(e->shakes);
+    return peer;
+}
+
+/* Records that come in one receive: there is room for some of them and not for all. */
+static void records_that_find_no_room_come_next(struct world *world, bool settled)
+{
+    static const int records[] = {500, 15900, 100};
+    uint8_t bytes[16384];
+    struct end e;
+    end_open(&e, world, false);
+    e.room = 32000;
+    SSL *peer = secure(&e);
+    net_settle(&e.net, settled);
+    uint64_t sent = 0;
+    for (uint32_t round = 0; round < 100; round++) {
+        for (uint32_t i = 0; i < COUNT_OF(records); i++) {
+            for (int k = 0; k < records[i]; k++)
+                bytes[k] = byte_at(sent + (uint64_t)k);
+            assert_int_equal(SSL_write(peer, bytes, records[i]), records[i]);
+            sent += (uint64_t)records[i];
+        }
+        arrives(world, &e, sent);
+    }
+    SSL_free(peer);
     end_close(&e);
 }
 
@@ -345,6 +405,7 @@ static void play(scene play_it)
 SCENE(messages_arrive)
 SCENE(a_stream_arrives)
 SCENE(who_is_held_loses_nothing)
+SCENE(records_that_find_no_room_come_next)
 SCENE(behind_a_gap_comes_the_end)
 SCENE(the_end_is_told_behind_the_last_byte)
 SCENE(a_closed_one_is_closed)
@@ -432,6 +493,7 @@ int main(void)
         cmocka_unit_test(test_messages_arrive),
         cmocka_unit_test(test_a_stream_arrives),
         cmocka_unit_test(test_who_is_held_loses_nothing),
+        cmocka_unit_test(test_records_that_find_no_room_come_next),
         cmocka_unit_test(test_behind_a_gap_comes_the_end),
         cmocka_unit_test(test_the_end_is_told_behind_the_last_byte),
         cmocka_unit_test(test_a_closed_one_is_closed),
