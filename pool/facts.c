@@ -12,7 +12,8 @@
  * pacing would prolong the lock; after FACTS_CANCEL_US its statement is cancelled, where its class
  * says so. Roots that are somebody else's (an operator's psql, a user's own transaction) are
  * nobody's guilt here. Either way the time of a protected statement that was seen waiting says
- * nothing about load, and is not judged: a lock pile-up blames nobody.
+ * nothing about load, and is not judged: a lock pile-up blames nobody. Nor is anything judged while
+ * most of them wait for one outsider, and for as long again: what has queued up has to pass first.
  *
  * Stalled. The probe's connection is accepted and its question not answered, three statements or
  * more are in flight, and no server has sent a byte, all for 5 s: the machine below is frozen (a
@@ -34,7 +35,10 @@
 enum {
     STALLED_US = 5 * US_PER_S,
     STALLED_RUNNING_N = 3,
-    PILED_UP_N = 3,              /* fewer waiters are everyday life */
+    PILED_UP_N = 3,            /* fewer waiters are everyday life */
+    OUTSIDER_LOOKS_N = 2,      /* one may be chance */
+    LOOKED_LATE_US = US_PER_S, /* before the first of them they waited already */
+    FORGIVEN_US_MAX = 5 * US_PER_S,
     FROZEN_US = 500 * US_PER_MS, /* silence that is no measure of load: nothing is judged by it */
     HEADROOM_SHARE = 10,         /* one part of so many is for connections past us */
     NODES_MAX = 2 * FACTS_EDGES_MAX,
@@ -306,6 +310,28 @@ static void look_at_waiters(struct upstream *u, struct graph *g, uint64_t now_us
     }
 }
 
+/* Whom protected ones wait for in the end, if that is none of ours: the one of the last look, or
+ * another. */
+static void look_at_outsiders(struct upstream *u, const struct graph *g)
+{
+    struct facts *f = &u->facts;
+    const struct node *found = NULL;
+
+    for (uint32_t i = 0; i < g->nodes_n; i++) {
+        const struct node *root = &g->nodes[i];
+        if (root->origin_i == NOBODY || root->edges_n > 0 || root->server != NULL)
+            continue;
+        if (f->outsider_looks_n > 0 && root->pid == f->outsider_pid) {
+            f->outsider_looks_n++;
+            return;
+        }
+        found = root;
+    }
+    f->outsider_looks_n = found != NULL;
+    if (found != NULL)
+        f->outsider_pid = found->pid;
+}
+
 static uint32_t judge(struct upstream *u, struct graph *g, uint64_t now_us)
 {
     uint32_t new_n = 0, inverted_n = 0;
@@ -313,6 +339,7 @@ static uint32_t judge(struct upstream *u, struct graph *g, uint64_t now_us)
     u->facts.lock_waiters_n = 0;
     find_leases(u, g);
     look_at_waiters(u, g, now_us);
+    look_at_outsiders(u, g);
     for (uint32_t i = 0; i < g->nodes_n; i++) {
         const struct node *root = &g->nodes[i];
         if (root->origin_i == NOBODY || root->edges_n > 0 || root->server == NULL ||
@@ -378,6 +405,24 @@ bool facts_locked(const struct upstream *u)
         if (u->classes[i].priority == 0)
             protected_n += u->shares.at[i].leased_n;
     return 2 * u->facts.lock_waiters_n >= protected_n;
+}
+
+bool facts_forgives(struct upstream *u, uint64_t now_us)
+{
+    struct facts *f = &u->facts;
+
+    if (f->outsider_looks_n < OUTSIDER_LOOKS_N || !facts_locked(u)) {
+        f->outsider_us = 0;
+    } else {
+        if (f->outsider_us == 0)
+            f->outsider_us = now_us;
+        uint64_t queued_us = us_since(f->outsider_us, now_us) + LOOKED_LATE_US;
+        f->forgiven_us = now_us + (queued_us < FORGIVEN_US_MAX ? queued_us : FORGIVEN_US_MAX);
+    }
+    if (now_us >= f->forgiven_us)
+        return false;
+    estimator_intervene(&u->estimator, now_us, 0);
+    return true;
 }
 
 /* ---- the probe ---------------------------------------------------------------------------------

@@ -129,5 +129,10 @@ void facts_learn(struct upstream *u);
 void facts_tick(struct upstream *u, uint32_t running_n, uint64_t byte_us, uint64_t now_us);
 /* Most protected leases wait for locks: what queues behind them is no sign of load. */
 MUST_USE bool facts_locked(const struct upstream *u);
+/* Once a tick. Most protected leases wait for one outsider's lock, or did a moment ago: users who
+ * have queued up meanwhile are slow for as long again, and holding bulk would seem to help. What
+ * is in flight is not judged then. A hot row, where who waits for whom changes with every look, is
+ * none of that: there load tells. */
+MUST_USE bool facts_forgives(struct upstream *u, uint64_t now_us);
 
 #endif

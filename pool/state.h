@@ -168,9 +168,13 @@ struct facts {
     uint64_t byte_us;         /* last sign of life of any lease */
     bool stalled;
     uint64_t stalled_us, stalls_n;
-    uint64_t protected_n;    /* observations of protected statements */
-    uint32_t lock_waiters_n; /* protected leases that waited for locks at the last look */
-    uint32_t inverted_n;     /* leases they waited for */
+    uint64_t protected_n;      /* observations of protected statements */
+    uint32_t lock_waiters_n;   /* protected leases that waited for locks at the last look */
+    uint32_t inverted_n;       /* leases they waited for */
+    uint32_t outsider_pid;     /* whom some of them waited for, and is no lease of ours ... */
+    uint32_t outsider_looks_n; /* ... at so many looks in a row; 0: nobody */
+    uint64_t outsider_us;      /* most of them do since; 0: they do not */
+    uint64_t forgiven_us; /* until then no class is blamed for it, nor for what has queued up */
     uint64_t inversions_n[CLASSES_MAX][INVERSION_ACTS_N];
     struct upstream_inversion inversions[FACTS_INVERSIONS]; /* ring */
     uint32_t inversions_all_n;                              /* free-running */

@@ -277,8 +277,9 @@ static void tick_breaker(struct turn *t, const struct look *look)
     struct pressure pressure =
         estimator_pressure(&u->estimator, t->now_us, u->inflight, look->inflight_n, wait_us);
     u->tick_late_n += pressure.lagging;
-    if (!u->serving || u->facts.frozen)
-        pressure.lagging = true; /* nobody there: latency blames nobody */
+    bool forgiven = facts_forgives(u, t->now_us);
+    if (!u->serving || u->facts.frozen || forgiven)
+        pressure.lagging = true; /* nobody there, or not for bulk's sake: latency blames nobody */
     breaker_tick(&u->breaker, &u->estimator, &pressure, use, t->now_us);
     estimator_tick_end(&u->estimator, t->now_us, breaker_calm(&u->breaker, &pressure));
     obey_breaker(u);

@@ -363,6 +363,56 @@ static void test_slow_readers_are_no_load(void **state)
     assert_true(pressure() >= 1);
 }
 
+/* Everybody waits for somebody's lock for 3 s, whose backend is the same at each look or another;
+ * then users who have queued up are slow for 2 s, while a backup runs. Returns whether that is
+ * pressure to the breaker. */
+static bool is_blamed(bool same_outsider)
+{
+    struct upstream_stats s;
+    (void)lease(39, BACKUP);
+    for (uint32_t i = 0; i < 30; i++) {
+        struct upstream_block edges[36];
+        for (uint32_t k = 0; k < 36; k++)
+            edges[k] = (struct upstream_block){100 + k, OUTSIDE + (same_outsider ? 0 : i)};
+        if (i % 5 == 0)
+            (void)tell(edges, 36);
+        pass(100 * US_PER_MS);
+    }
+    (void)tell(NULL, 0);
+    for (uint32_t i = 0; i < 20; i++) {
+        for (uint32_t k = 0; k < 36; k++) {
+            struct pool_observation obs = {7, t.now_us, 60 * US_PER_MS};
+            pool_release(t.waiters[k].server, &obs, t.now_us, &t.actions);
+            t.waiters[k].server = NULL;
+            settle();
+            atomic_store(&lease(k, INTERACTIVE)->stmt_fingerprint, 7);
+        }
+        pass(100 * US_PER_MS);
+    }
+    show_upstream(t.upstream, &s);
+    return s.tests_n > 0;
+}
+
+static void test_what_queued_up_behind_an_outsiders_lock_is_no_load(void **state)
+{
+    (void)state;
+    larger_pool(40);
+    learn();
+    stuck(36);
+    assert_false(is_blamed(true));
+    pass(20ull * US_PER_S); /* and no longer than that */
+    assert_false(stats().stalled);
+}
+
+static void test_behind_a_hot_row_load_tells(void **state)
+{
+    (void)state;
+    larger_pool(40);
+    learn();
+    stuck(36);
+    assert_true(is_blamed(false));
+}
+
 static void test_a_queue_behind_locks_is_no_load(void **state)
 {
     (void)state;
@@ -641,6 +691,8 @@ int main(void)
         SCENE(test_random_graphs),
         SCENE(test_waits_for_locks_are_no_load),
         SCENE(test_slow_readers_are_no_load),
+        SCENE(test_what_queued_up_behind_an_outsiders_lock_is_no_load),
+        SCENE(test_behind_a_hot_row_load_tells),
         SCENE(test_a_queue_behind_locks_is_no_load),
         SCENE(test_a_paused_pool_hides_no_queue),
         SCENE(test_the_server_says_how_many),
