@@ -44,6 +44,9 @@ void pace_set_rate(struct pace *p, uint64_t rate_bytes_per_s)
         /* It begins empty: a limit is set because it has been too much already. */
         atomic_store_explicit(&p->tokens, 0, memory_order_relaxed);
         atomic_store_explicit(&p->filled_us, 0, memory_order_relaxed);
+        atomic_store_explicit(&p->asked_us, 0, memory_order_relaxed);
+        atomic_store_explicit(&p->serving, atomic_load_explicit(&p->tickets, memory_order_relaxed),
+                              memory_order_relaxed);
     }
     atomic_store_explicit(&p->rate_bytes_per_s, rate_bytes_per_s, memory_order_release);
     if (limits && was_limited)
@@ -81,14 +84,78 @@ static void fill(struct pace *p, uint64_t rate_bytes_per_s, uint64_t now_us)
         add(p, (int64_t)bytes, burst);
 }
 
-uint32_t pace_turn_bytes(const struct pace *p)
+uint32_t pace_portion_bytes(const struct pace *p)
 {
     uint64_t rate = atomic_load_explicit(&p->rate_bytes_per_s, memory_order_relaxed);
 
-    if (rate >= (uint64_t)PACE_TURN_BYTES_MAX * US_PER_S / PACE_FILL_US)
-        return PACE_TURN_BYTES_MAX;
+    if (rate >= (uint64_t)PACE_PORTION_BYTES_MAX * US_PER_S / PACE_FILL_US)
+        return PACE_PORTION_BYTES_MAX;
     uint32_t beat_bytes = (uint32_t)(rate * PACE_FILL_US / US_PER_S);
     return beat_bytes > PACE_PIECE_BYTES ? beat_bytes : PACE_PIECE_BYTES;
+}
+
+static void draw(struct pace *p, uint64_t *ticket)
+{
+    *ticket = 1 + atomic_fetch_add_explicit(&p->tickets, 1, memory_order_relaxed);
+}
+
+/* The next one's turn, if it is still this one's. */
+static void next_turn(struct pace *p, uint64_t serving, uint64_t now_us)
+{
+    if (!atomic_compare_exchange_strong_explicit(&p->serving, &serving, serving + 1,
+                                                 memory_order_relaxed, memory_order_relaxed))
+        return;
+    atomic_store_explicit(&p->turn_us, now_us, memory_order_relaxed);
+    atomic_store_explicit(&p->asked_us, now_us, memory_order_relaxed);
+}
+
+/* Who has the turn does not use up what there is: one backend is not fast enough for this rate. */
+static bool leaves_some(struct pace *p, uint64_t now_us)
+{
+    uint64_t rate = atomic_load_explicit(&p->rate_bytes_per_s, memory_order_acquire);
+
+    if (rate == PACE_RATE_NONE)
+        return true; /* lifted a moment ago */
+    fill(p, rate, now_us);
+    return atomic_load_explicit(&p->tokens, memory_order_relaxed) > burst_bytes(rate) / 2;
+}
+
+/* Between the stores of one loop another may see half of them: then a turn is shorter or longer
+ * once, or two read for a beat. How much they read the bucket says. */
+bool pace_turn(struct pace *p, uint64_t *ticket, uint64_t now_us)
+{
+    uint64_t serving = atomic_load_explicit(&p->serving, memory_order_relaxed);
+    uint64_t asked_us = atomic_load_explicit(&p->asked_us, memory_order_relaxed);
+    uint64_t turn_us = atomic_load_explicit(&p->turn_us, memory_order_relaxed);
+    bool idle = us_since(asked_us, now_us) > PACE_IDLE_US;
+
+    if (pace_portion_bytes(p) == PACE_PORTION_BYTES_MAX)
+        return true; /* one backend alone is not that fast */
+    if (*ticket < serving || *ticket == 0)
+        draw(p, ticket); /* it had its turn */
+    if (*ticket == serving) {
+        bool others = atomic_load_explicit(&p->tickets, memory_order_relaxed) > serving;
+        if (idle || !others)
+            atomic_store_explicit(&p->turn_us, now_us, memory_order_relaxed);
+        else if (us_since(turn_us, now_us) >= PACE_TURN_US) {
+            next_turn(p, serving, now_us);
+            draw(p, ticket);
+            return false;
+        }
+        atomic_store_explicit(&p->asked_us, now_us, memory_order_relaxed);
+        return true;
+    }
+    if (!idle && us_since(turn_us, now_us) < PACE_TURN_US + PACE_IDLE_US)
+        return leaves_some(p, now_us);
+    next_turn(p, serving, now_us);
+    return *ticket == serving + 1;
+}
+
+void pace_turn_over(struct pace *p, uint64_t *ticket)
+{
+    if (*ticket != 0 && *ticket == atomic_load_explicit(&p->serving, memory_order_relaxed))
+        atomic_store_explicit(&p->asked_us, 0, memory_order_relaxed);
+    *ticket = 0;
 }
 
 bool pace_take(struct pace *p, uint32_t bytes, uint64_t now_us)
@@ -117,6 +184,17 @@ void pace_give(struct pace *p, uint32_t bytes)
     atomic_fetch_sub_explicit(&p->paced_bytes, bytes, memory_order_relaxed);
     if (rate != PACE_RATE_NONE)
         add(p, (int64_t)bytes, burst_bytes(rate));
+}
+
+bool pace_starves(struct pace *p, uint64_t unread_us, uint64_t now_us)
+{
+    uint64_t last_us = atomic_load_explicit(&p->starved_us, memory_order_relaxed);
+
+    if (unread_us < PACE_HUNGRY_US || unread_us >= PACE_TRICKLE_US)
+        return unread_us >= PACE_TRICKLE_US;
+    return us_since(last_us, now_us) >= PACE_FILL_US &&
+           atomic_compare_exchange_strong_explicit(&p->starved_us, &last_us, now_us,
+                                                   memory_order_relaxed, memory_order_relaxed);
 }
 
 void pace_trickle(struct pace *p, uint32_t bytes)

@@ -232,6 +232,7 @@ void pacer_leave(struct server *s)
         return;
     unhold(s);
     pace_give(p->pace, p->granted_bytes);
+    pace_turn_over(p->pace, &p->ticket);
     pace_leave(p->pace);
     atomic_store_explicit(&s->lease.paced_tx_us, 0, memory_order_relaxed);
     p->granted_bytes = 0;
@@ -270,13 +271,13 @@ static bool join(struct server *s, struct pace *pace)
 /* ---- tokens -------------------------------------------------------------------------------------
  */
 
-/* A turn for it, if there are tokens, or if it has had none for very long. */
+/* A portion for it, if it is its turn and there are tokens, or if it has had none for very long. */
 static bool grant(struct server *s, uint64_t now_us)
 {
     struct server_pacing *p = &s->pacing;
-    uint32_t bytes = pace_turn_bytes(p->pace);
-    if (!pace_take(p->pace, bytes, now_us)) {
-        if (us_since(p->read_us, now_us) < PACE_TRICKLE_US)
+    uint32_t bytes = pace_portion_bytes(p->pace);
+    if (!pace_turn(p->pace, &p->ticket, now_us) || !pace_take(p->pace, bytes, now_us)) {
+        if (!pace_starves(p->pace, us_since(p->read_us, now_us), now_us))
             return false;
         bytes = PACE_PIECE_BYTES;
         pace_trickle(p->pace, bytes);
@@ -298,8 +299,8 @@ static void tell_apart(struct hub *h, uint64_t now_us)
     }
 }
 
-/* One turn for each that is held, or has had one in this beat and could use another. False: there
- * was none to be had. */
+/* One portion for each that is held, or has had one in this beat and could use another. False:
+ * there was none to be had. */
 static bool deal(struct hub *h, uint64_t now_us)
 {
     struct server *s, *next, *last = h->paced ? h->paced->pacing.prev : NULL;
@@ -323,7 +324,7 @@ static void tick(void *arg)
     struct hub *h = arg;
     uint64_t now_us = hub_now(h);
     tell_apart(h, now_us);
-    for (uint32_t n = 0; n < PACER_TURNS_MAX && deal(h, now_us);)
+    for (uint32_t n = 0; n < PACER_PORTIONS_MAX && deal(h, now_us);)
         n++;
 }
 

@@ -2,7 +2,7 @@
  *
  *              its turn, or 2 s unread
  *     held -------------------------------> reads
- *      |  <------------------------------- its turn is used up
+ *      |  <------------------------------- its portion is used up
  *      +--> not paced any more: its class is not limited, its result is over, its client is gone,
  *           it is being cancelled, others wait for its locks, its statement_timeout comes near
  *
@@ -10,9 +10,9 @@
  * of its lease's class (pool/pace.h) is limited: for all others it is a load or two in
  * pacer_limits(). From then on each read needs bytes granted before. A server that gets none is
  * held (server_hold): its socket fills, and PostgreSQL waits in ClientWrite, where it can be held
- * for hours. A timer of the loop, which runs only while it has such servers, deals turns to the
- * held ones for as long as there are tokens, the one that has waited longest first, and finds out
- * who need not be paced any more.
+ * for hours. A timer of the loop, which runs only while it has such servers, deals portions to the
+ * one whose turn it is for as long as there are tokens, and finds out who need not be paced any
+ * more.
  *
  * Two loops whose timers beat alike would come to the bucket always in the same order, and the
  * second find it empty: so each loop's timer has a period of its own.
@@ -29,7 +29,7 @@
 
 enum {
     PACER_AFTER_BYTES = 64 << 10, /* a result up to here is none worth holding back */
-    PACER_TURNS_MAX = 16,         /* of one stream in one beat: 800 MB a second */
+    PACER_PORTIONS_MAX = 16,      /* of one stream in one beat: 800 MB a second */
     PACER_STAGGER_US = 700,       /* between the periods of two loops' timers ... */
     PACER_BEATS_N = 8,            /* ... of which there are so many */
     PACER_TIMEOUT_SHARE = 75,     /* percent of a statement_timeout that may be spent on waiting */

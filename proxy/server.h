@@ -63,6 +63,7 @@ struct server_pacing {
     struct pace *pace;          /* whose tokens it needs; NULL: it is not paced */
     struct server *prev, *next; /* of hub->paced */
     uint32_t granted_bytes;     /* that may be read, and have not been */
+    uint64_t ticket;            /* its place in the class's queue for turns; 0: none */
     uint64_t read_us;           /* when those were granted, or when pacing began */
     uint64_t held_since_us;
     bool freed;       /* the statement that runs is not paced any more */

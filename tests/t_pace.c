@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -119,6 +120,35 @@ static void test_rate_nothing_lets_only_the_trickle_through(void **state)
     assert_int_equal(pace.paced_bytes, PACE_PIECE_BYTES);
 }
 
+/* Many that wait since the same moment do not get their pieces in one. */
+static void test_the_starved_are_fed_one_by_one(void **state)
+{
+    (void)state;
+    enum { HUNGRY_N = 60 };
+    uint64_t read_us[HUNGRY_N];
+    uint32_t first_n = 0, most_n = 0;
+    limited(0);
+    for (uint32_t i = 0; i < HUNGRY_N; i++)
+        read_us[i] = START_US;
+    for (uint64_t now_us = START_US; now_us < START_US + 60ull * US_PER_S; now_us += PACE_FILL_US) {
+        uint32_t n = 0;
+        for (uint32_t i = 0; i < HUNGRY_N; i++) {
+            if (!pace_starves(&pace, us_since(read_us[i], now_us), now_us))
+                continue;
+            assert_true(now_us - read_us[i] >= PACE_HUNGRY_US);
+            assert_true(now_us - read_us[i] <= PACE_TRICKLE_US);
+            read_us[i] = now_us;
+            n++;
+        }
+        if (now_us < START_US + 30ull * US_PER_S)
+            first_n = n > first_n ? n : first_n;
+        else
+            most_n = n > most_n ? n : most_n;
+    }
+    assert_true(first_n > 30); /* at first the rest has to be fed at once */
+    assert_true(most_n <= 2);
+}
+
 static void test_a_new_rate_takes_effect_at_once(void **state)
 {
     (void)state;
@@ -200,20 +230,125 @@ static void test_streams_are_counted(void **state)
     assert_int_equal(pace.held_us, 12);
 }
 
-/* What the class may read in one beat, never less than a piece nor more than a turn's bytes. */
-static void test_a_turn_is_one_beat_of_the_class(void **state)
+/* What the class may read in one beat, never less than a piece nor more than the most. */
+static void test_a_portion_is_one_beat_of_the_class(void **state)
 {
     (void)state;
     limited(0);
-    assert_int_equal(pace_turn_bytes(&pace), PACE_PIECE_BYTES);
+    assert_int_equal(pace_portion_bytes(&pace), PACE_PIECE_BYTES);
     pace_set_rate(&pace, MIB);
-    assert_int_equal(pace_turn_bytes(&pace), PACE_PIECE_BYTES);
+    assert_int_equal(pace_portion_bytes(&pace), PACE_PIECE_BYTES);
     pace_set_rate(&pace, 10 * MIB);
-    assert_int_equal(pace_turn_bytes(&pace), 10 * MIB / 50);
+    assert_int_equal(pace_portion_bytes(&pace), 10 * MIB / 50);
     pace_set_rate(&pace, 200ull * MIB);
-    assert_int_equal(pace_turn_bytes(&pace), PACE_TURN_BYTES_MAX);
+    assert_int_equal(pace_portion_bytes(&pace), PACE_PORTION_BYTES_MAX);
     pace_set_rate(&pace, PACE_RATE_NONE);
-    assert_int_equal(pace_turn_bytes(&pace), PACE_TURN_BYTES_MAX);
+    assert_int_equal(pace_portion_bytes(&pace), PACE_PORTION_BYTES_MAX);
+}
+
+/* Beats of a few loops, in each of which all streams ask that are there. */
+enum { STREAMS_N = 5 };
+struct beats {
+    uint64_t now_us, tickets[STREAMS_N];
+    uint64_t had_us[STREAMS_N], last_us[STREAMS_N];
+    uint32_t there;  /* bits */
+    uint32_t both_n; /* beats with more than one */
+};
+
+static void beat(struct beats *b, uint64_t us)
+{
+    for (uint64_t end_us = b->now_us + us; b->now_us < end_us; b->now_us += PACE_FILL_US) {
+        uint32_t had_n = 0;
+        for (uint32_t i = 0; i < STREAMS_N; i++) {
+            if (!(b->there & BIT(i)) || !pace_turn(&pace, &b->tickets[i], b->now_us))
+                continue;
+            b->had_us[i] += PACE_FILL_US;
+            b->last_us[i] = b->now_us;
+            had_n++;
+        }
+        b->both_n += had_n > 1;
+    }
+}
+
+static void test_streams_read_one_by_one(void **state)
+{
+    (void)state;
+    struct beats b = {.now_us = START_US, .there = BIT(STREAMS_N) - 1};
+    limited(0);
+    beat(&b, 10 * STREAMS_N * PACE_TURN_US);
+    assert_int_equal(b.both_n, 0);
+    for (uint32_t i = 0; i < STREAMS_N; i++) {
+        assert_true(b.had_us[i] >= 9 * PACE_TURN_US && b.had_us[i] <= 11 * PACE_TURN_US);
+        assert_true(b.now_us - b.last_us[i] < (STREAMS_N + 1) * PACE_TURN_US);
+    }
+}
+
+static void test_one_alone_always_reads(void **state)
+{
+    (void)state;
+    struct beats b = {.now_us = START_US, .there = BIT(2)};
+    limited(0);
+    beat(&b, 20 * PACE_TURN_US);
+    assert_true(b.had_us[2] >= 20 * PACE_TURN_US - PACE_FILL_US);
+}
+
+static void test_who_does_not_ask_loses_its_turn(void **state)
+{
+    (void)state;
+    struct beats b = {.now_us = START_US, .there = BIT(STREAMS_N) - 1};
+    limited(0);
+    beat(&b, PACE_TURN_US / 2);
+    b.there = BIT(4); /* the others, one of them in its turn, neither ask nor say goodbye */
+    beat(&b, 2 * PACE_TURN_US);
+    assert_true(b.had_us[4] >= 2 * PACE_TURN_US - 5 * (PACE_IDLE_US + PACE_FILL_US));
+    b.there = BIT(STREAMS_N) - 1;
+    memset(b.had_us, 0, sizeof b.had_us);
+    beat(&b, 2 * STREAMS_N * PACE_TURN_US);
+    for (uint32_t i = 0; i < STREAMS_N; i++)
+        assert_true(b.had_us[i] >= PACE_TURN_US);
+}
+
+static void test_who_leaves_hands_on(void **state)
+{
+    (void)state;
+    struct beats b = {.now_us = START_US, .there = BIT(0) | BIT(1)};
+    limited(0);
+    beat(&b, PACE_TURN_US / 2);
+    assert_int_equal(b.had_us[1], 0);
+    pace_turn_over(&pace, &b.tickets[0]);
+    assert_int_equal(b.tickets[0], 0);
+    b.there = BIT(1);
+    beat(&b, PACE_FILL_US);
+    assert_int_equal(b.had_us[1], PACE_FILL_US);
+}
+
+/* Tickets of an earlier limit, of streams that have gone, hold up nobody under the next one. */
+static void test_a_new_limit_begins_a_new_queue(void **state)
+{
+    (void)state;
+    struct beats b = {.now_us = START_US, .there = BIT(STREAMS_N) - 1};
+    limited(0);
+    beat(&b, PACE_FILL_US);
+    pace_set_rate(&pace, PACE_RATE_NONE);
+    pace_set_rate(&pace, 0);
+    b = (struct beats){.now_us = b.now_us, .there = BIT(3)};
+    beat(&b, PACE_FILL_US);
+    assert_int_equal(b.had_us[3], PACE_FILL_US);
+}
+
+/* One backend may be slower than the rate: then others read as well, so that it is used. */
+static void test_what_is_left_over_goes_to_others(void **state)
+{
+    (void)state;
+    struct beats b = {.now_us = START_US, .there = BIT(0) | BIT(1)};
+    limited(MIB);
+    beat(&b, 10 * PACE_FILL_US); /* the bucket is full */
+    assert_true(b.both_n > 0);
+    uint32_t both_n = b.both_n;
+    while (pace_take(&pace, PACE_PIECE_BYTES, b.now_us))
+        continue;
+    beat(&b, PACE_FILL_US);
+    assert_int_equal(b.both_n, both_n);
 }
 
 int main(void)
@@ -226,11 +361,18 @@ int main(void)
         cmocka_unit_test(test_what_is_given_back_can_be_taken_again),
         cmocka_unit_test(test_trickle_is_owed_up_to_a_limit),
         cmocka_unit_test(test_rate_nothing_lets_only_the_trickle_through),
+        cmocka_unit_test(test_the_starved_are_fed_one_by_one),
         cmocka_unit_test(test_a_new_rate_takes_effect_at_once),
         cmocka_unit_test(test_clock_that_stands_or_goes_back_earns_nothing),
         cmocka_unit_test(test_many_takers_get_no_more_than_one),
         cmocka_unit_test(test_streams_are_counted),
-        cmocka_unit_test(test_a_turn_is_one_beat_of_the_class),
+        cmocka_unit_test(test_a_portion_is_one_beat_of_the_class),
+        cmocka_unit_test(test_streams_read_one_by_one),
+        cmocka_unit_test(test_one_alone_always_reads),
+        cmocka_unit_test(test_who_does_not_ask_loses_its_turn),
+        cmocka_unit_test(test_who_leaves_hands_on),
+        cmocka_unit_test(test_a_new_limit_begins_a_new_queue),
+        cmocka_unit_test(test_what_is_left_over_goes_to_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

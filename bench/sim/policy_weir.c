@@ -33,7 +33,8 @@ struct weir_server {
     struct pool *pool;
     struct call *call;
     struct event event;     /* its login, or the cancel on its way */
-    uint32_t granted_bytes; /* that it may read; as in proxy/pacer */
+    uint32_t granted_bytes; /* that it may read; as in proxy/pacer ... */
+    uint64_t ticket;        /* ... and its place among those who want to */
     bool counted;           /* among the database's connections */
     struct weir_server *prev, *next;
 };
@@ -243,6 +244,7 @@ static void ended(struct proxy *p, struct call *c, enum statement_end how)
 
     s->call = NULL;
     pace_give(pool_pace(&s->s), s->granted_bytes);
+    pace_turn_over(pool_pace(&s->s), &s->ticket);
     s->granted_bytes = 0;
     engine_off(&p->world->engine, &s->event);
     atomic_store_explicit(&s->s.stmt_started_us, 0, memory_order_relaxed);
@@ -273,8 +275,8 @@ static void read_bytes(struct call *c, uint64_t bytes_n, uint64_t now_us)
     proxy_read(c, bytes_n);
 }
 
-/* What it was granted, and a turn of it where it has none left. */
-static bool read_turn(struct call *c, uint64_t now_us)
+/* What it was granted, and a portion more where it has none left. */
+static bool read_portion(struct call *c, uint64_t now_us)
 {
     struct weir_server *s = c->server;
     struct pace *pace = pool_pace(&s->s);
@@ -286,14 +288,14 @@ static bool read_turn(struct call *c, uint64_t now_us)
         return true;
     }
     if (s->granted_bytes == 0) {
-        uint32_t turn_bytes = pace_turn_bytes(pace);
-        if (!pace_take(pace, turn_bytes, now_us)) {
-            if (us_since(c->unread_since_us, now_us) < PACE_TRICKLE_US)
+        uint32_t portion_bytes = pace_portion_bytes(pace);
+        if (!pace_turn(pace, &s->ticket, now_us) || !pace_take(pace, portion_bytes, now_us)) {
+            if (!pace_starves(pace, us_since(c->unread_since_us, now_us), now_us))
                 return false;
-            turn_bytes = PACE_PIECE_BYTES;
-            pace_trickle(pace, turn_bytes);
+            portion_bytes = PACE_PIECE_BYTES;
+            pace_trickle(pace, portion_bytes);
         }
-        s->granted_bytes = turn_bytes;
+        s->granted_bytes = portion_bytes;
     }
     uint64_t bytes_n = c->st.buf_bytes < s->granted_bytes ? c->st.buf_bytes : s->granted_bytes;
     s->granted_bytes -= (uint32_t)bytes_n;
@@ -310,7 +312,7 @@ static bool read_class(struct proxy *p, enum sim_class class)
     while (p->calls[class] != NULL && waits_n < p->calls_n[class]) {
         struct call *c = p->calls[class];
         bool mine = c->answered_us == 0 && c->st.kind == STATEMENT_STREAM && c->st.database != NULL;
-        bool read = mine && read_turn(c, now_of(p));
+        bool read = mine && read_portion(c, now_of(p));
         left |= mine && c->st.buf_bytes > 0;
         waits_n = read ? 0 : waits_n + 1;
         DL_DELETE(p->calls[class], c);
@@ -341,7 +343,7 @@ static void produced(struct proxy *p, struct call *c)
     struct weir *w = p->own;
 
     if ((!is_paced(s) || s->granted_bytes > 0) && p->frozen_until_us <= now_of(p))
-        (void)read_turn(c, now_of(p));
+        (void)read_portion(c, now_of(p));
     if (c->st.buf_bytes > 0 && !engine_is_set(&w->pump))
         engine_in(&p->world->engine, &w->pump, PACE_FILL_US, pump);
 }
