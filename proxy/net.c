@@ -20,9 +20,11 @@ void net_open(struct conn *c, int fd)
     c->out.max = NET_KEEP_BYTES_MAX;
 }
 
-/* To be called for what the kernel does not know of. */
+/* To be called for what the kernel does not know of; in no loop, by the next one's net_attach(). */
 static void wake(struct conn *c)
 {
+    if (!c->attached)
+        return;
     if (c->ring)
         ring_wake(c);
     else
