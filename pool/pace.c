@@ -99,11 +99,27 @@ static void draw(struct pace *p, uint64_t *ticket)
     *ticket = 1 + atomic_fetch_add_explicit(&p->tickets, 1, memory_order_relaxed);
 }
 
-/* The next one's turn, if it is still this one's. */
+/* One behind the serving one asks. */
+static void line_up(struct pace *p, uint64_t ticket, uint64_t serving)
+{
+    uint64_t next_up = atomic_load_explicit(&p->next_up, memory_order_relaxed);
+
+    while ((next_up <= serving || ticket < next_up) &&
+           !atomic_compare_exchange_weak_explicit(&p->next_up, &next_up, ticket,
+                                                  memory_order_relaxed, memory_order_relaxed))
+        continue;
+}
+
+/* The turn of the first who has asked, if it is still this one's: numbers of those who have left,
+ * or do not ask, are passed over however many they are. */
 static void next_turn(struct pace *p, uint64_t serving, uint64_t now_us)
 {
-    if (!atomic_compare_exchange_strong_explicit(&p->serving, &serving, serving + 1,
-                                                 memory_order_relaxed, memory_order_relaxed))
+    uint64_t next = atomic_exchange_explicit(&p->next_up, 0, memory_order_relaxed);
+
+    if (next <= serving)
+        return; /* nobody, or one that has had its turn meanwhile */
+    if (!atomic_compare_exchange_strong_explicit(&p->serving, &serving, next, memory_order_relaxed,
+                                                 memory_order_relaxed))
         return;
     atomic_store_explicit(&p->turn_us, now_us, memory_order_relaxed);
     atomic_store_explicit(&p->asked_us, now_us, memory_order_relaxed);
@@ -124,20 +140,20 @@ static bool leaves_some(struct pace *p, uint64_t now_us)
  * once, or two read for a beat. How much they read the bucket says. */
 bool pace_turn(struct pace *p, uint64_t *ticket, uint64_t now_us)
 {
+    if (pace_portion_bytes(p) == PACE_PORTION_BYTES_MAX)
+        return true; /* one backend alone is not that fast */
     uint64_t serving = atomic_load_explicit(&p->serving, memory_order_relaxed);
     uint64_t asked_us = atomic_load_explicit(&p->asked_us, memory_order_relaxed);
     uint64_t turn_us = atomic_load_explicit(&p->turn_us, memory_order_relaxed);
     bool idle = us_since(asked_us, now_us) > PACE_IDLE_US;
 
-    if (pace_portion_bytes(p) == PACE_PORTION_BYTES_MAX)
-        return true; /* one backend alone is not that fast */
     if (*ticket < serving || *ticket == 0)
         draw(p, ticket); /* it had its turn */
     if (*ticket == serving) {
-        bool others = atomic_load_explicit(&p->tickets, memory_order_relaxed) > serving;
-        if (idle || !others)
+        bool others = atomic_load_explicit(&p->next_up, memory_order_relaxed) > serving;
+        if (idle || !others) {
             atomic_store_explicit(&p->turn_us, now_us, memory_order_relaxed);
-        else if (us_since(turn_us, now_us) >= PACE_TURN_US) {
+        } else if (us_since(turn_us, now_us) >= PACE_TURN_US) {
             next_turn(p, serving, now_us);
             draw(p, ticket);
             return false;
@@ -145,10 +161,11 @@ bool pace_turn(struct pace *p, uint64_t *ticket, uint64_t now_us)
         atomic_store_explicit(&p->asked_us, now_us, memory_order_relaxed);
         return true;
     }
+    line_up(p, *ticket, serving);
     if (!idle && us_since(turn_us, now_us) < PACE_TURN_US + PACE_IDLE_US)
         return leaves_some(p, now_us);
     next_turn(p, serving, now_us);
-    return *ticket == serving + 1;
+    return *ticket == atomic_load_explicit(&p->serving, memory_order_relaxed);
 }
 
 void pace_turn_over(struct pace *p, uint64_t *ticket)
@@ -192,6 +209,10 @@ bool pace_starves(struct pace *p, uint64_t unread_us, uint64_t now_us)
 
     if (unread_us < PACE_HUNGRY_US || unread_us >= PACE_TRICKLE_US)
         return unread_us >= PACE_TRICKLE_US;
+    uint64_t rate = atomic_load_explicit(&p->rate_bytes_per_s, memory_order_relaxed);
+    if (rate != PACE_RATE_NONE &&
+        atomic_load_explicit(&p->tokens, memory_order_relaxed) < -burst_bytes(rate) / 2)
+        return false; /* so much is owed already: only what must be */
     return us_since(last_us, now_us) >= PACE_FILL_US &&
            atomic_compare_exchange_strong_explicit(&p->starved_us, &last_us, now_us,
                                                    memory_order_relaxed, memory_order_relaxed);

@@ -38,9 +38,10 @@ struct pace {
     _Atomic uint64_t filled_us;        /* 0: the next asker starts the clock */
     _Atomic uint64_t tickets;          /* drawn so far */
     _Atomic uint64_t serving;          /* the one whose turn it is */
-    _Atomic uint64_t turn_us;          /* when that began ... */
-    _Atomic uint64_t asked_us;         /* ... and when it last asked */
-    _Atomic uint64_t starved_us;       /* when somebody got a piece before it had to be */
+    _Atomic uint64_t next_up;    /* the first of those who have asked behind it; 0: nobody has */
+    _Atomic uint64_t turn_us;    /* when that began ... */
+    _Atomic uint64_t asked_us;   /* ... and when it last asked */
+    _Atomic uint64_t starved_us; /* when somebody got a piece before it had to be */
     /* for people */
     _Atomic uint64_t paced_bytes;  /* read while limited */
     _Atomic uint64_t held_us;      /* times streams were not read for want of tokens, added up */

@@ -322,6 +322,24 @@ static void test_who_leaves_hands_on(void **state)
     assert_int_equal(b.had_us[1], PACE_FILL_US);
 }
 
+/* Streams that end while they wait, by what they get out of turn, leave their numbers behind. */
+static void test_numbers_of_the_gone_hold_up_nobody(void **state)
+{
+    (void)state;
+    struct beats b = {.now_us = START_US, .there = BIT(0)};
+    limited(0);
+    beat(&b, PACE_FILL_US);
+    for (uint32_t i = 0; i < 1000; i++) {
+        uint64_t gone = 0;
+        assert_false(pace_turn(&pace, &gone, b.now_us));
+        pace_turn_over(&pace, &gone);
+    }
+    b.there = BIT(0) | BIT(1);
+    beat(&b, 3 * PACE_TURN_US);
+    assert_true(b.had_us[1] >= PACE_TURN_US - PACE_FILL_US);
+    assert_int_equal(b.both_n, 0);
+}
+
 /* Tickets of an earlier limit, of streams that have gone, hold up nobody under the next one. */
 static void test_a_new_limit_begins_a_new_queue(void **state)
 {
@@ -371,6 +389,7 @@ int main(void)
         cmocka_unit_test(test_one_alone_always_reads),
         cmocka_unit_test(test_who_does_not_ask_loses_its_turn),
         cmocka_unit_test(test_who_leaves_hands_on),
+        cmocka_unit_test(test_numbers_of_the_gone_hold_up_nobody),
         cmocka_unit_test(test_a_new_limit_begins_a_new_queue),
         cmocka_unit_test(test_what_is_left_over_goes_to_others),
     };
