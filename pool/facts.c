@@ -37,6 +37,7 @@ enum {
     STALLED_RUNNING_N = 3,
     PILED_UP_N = 3,            /* fewer waiters are everyday life */
     OUTSIDER_LOOKS_N = 2,      /* one may be chance */
+    OUTSIDERS_MAX = 16,        /* of one look: under so many different ones no lock is the cause */
     LOOKED_LATE_US = US_PER_S, /* before the first of them they waited already */
     FORGIVEN_US_MAX = 5 * US_PER_S,
     FROZEN_US = 500 * US_PER_MS, /* silence that is no measure of load: nothing is judged by it */
@@ -102,6 +103,16 @@ const char *upstream_role_name(enum upstream_role role)
     return "";
 }
 
+static uint32_t protected_n(const struct upstream *u)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < u->class_n; i++)
+        if (u->classes[i].priority == 0)
+            n += u->shares.at[i].leased_n;
+    return n;
+}
+
 /* ---- locks: the graph ------------------------------------------------------------------------ */
 
 struct node {
@@ -109,6 +120,7 @@ struct node {
     uint32_t edges_i, edges_n;  /* whom it waits for */
     struct pool_server *server; /* NULL: not one of our leases */
     uint16_t origin_i;          /* the protected waiter it was reached from; NOBODY: not reached */
+    bool reaches;               /* waits for the root that is looked at, or is it */
 };
 
 struct graph {
@@ -310,24 +322,52 @@ static void look_at_waiters(struct upstream *u, struct graph *g, uint64_t now_us
     }
 }
 
-/* Whom protected ones wait for in the end, if that is none of ours: the one of the last look, or
- * another. */
-static void look_at_outsiders(struct upstream *u, const struct graph *g)
+/* Protected leases that wait for this root, directly or through others. */
+static uint32_t waiters_for(const struct upstream *u, struct graph *g, struct node *root)
+{
+    uint32_t n = 0;
+    bool more = true;
+
+    for (uint32_t i = 0; i < g->nodes_n; i++)
+        g->nodes[i].reaches = &g->nodes[i] == root;
+    while (more) {
+        more = false;
+        for (uint32_t i = 0; i < g->edges_n; i++) {
+            struct node *waiter = node_of(g, g->edges[i].waiter_pid);
+            if (waiter->reaches || !node_of(g, g->edges[i].blocker_pid)->reaches)
+                continue;
+            waiter->reaches = more = true;
+            n += waiter->server != NULL && u->classes[waiter->server->class_i].priority == 0;
+        }
+    }
+    return n;
+}
+
+/* The root that is no lease of ours and that most protected leases wait for: the one of the last
+ * look, or another. */
+static void look_at_outsiders(struct upstream *u, struct graph *g)
 {
     struct facts *f = &u->facts;
-    const struct node *found = NULL;
+    struct node *found = NULL;
+    uint32_t counted_n = 0;
 
-    for (uint32_t i = 0; i < g->nodes_n; i++) {
-        const struct node *root = &g->nodes[i];
+    for (uint32_t i = 0; i < g->nodes_n && facts_locked(u); i++) {
+        struct node *root = &g->nodes[i];
         if (root->origin_i == NOBODY || root->edges_n > 0 || root->server != NULL)
             continue;
-        if (f->outsider_looks_n > 0 && root->pid == f->outsider_pid) {
-            f->outsider_looks_n++;
-            return;
-        }
-        found = root;
+        if (counted_n++ >= OUTSIDERS_MAX && root->pid != f->outsider_pid)
+            continue;
+        if (2 * waiters_for(u, g, root) < protected_n(u))
+            continue;
+        if (found == NULL || root->pid == f->outsider_pid)
+            found = root;
     }
-    f->outsider_looks_n = found != NULL;
+    if (found == NULL)
+        f->outsider_looks_n = 0;
+    else if (f->outsider_looks_n > 0 && found->pid == f->outsider_pid)
+        f->outsider_looks_n++;
+    else
+        f->outsider_looks_n = 1;
     if (found != NULL)
         f->outsider_pid = found->pid;
 }
@@ -397,28 +437,26 @@ const char *upstream_inversion_act_name(enum upstream_inversion_act act)
 
 bool facts_locked(const struct upstream *u)
 {
-    uint32_t protected_n = 0;
+    uint32_t waiters_n = u->facts.lock_waiters_n;
 
-    if (u->facts.lock_waiters_n == 0)
-        return false;
-    for (uint32_t i = 0; i < u->class_n; i++)
-        if (u->classes[i].priority == 0)
-            protected_n += u->shares.at[i].leased_n;
-    return 2 * u->facts.lock_waiters_n >= protected_n;
+    return waiters_n > 0 && 2 * waiters_n >= protected_n(u);
 }
 
 bool facts_forgives(struct upstream *u, uint64_t now_us)
 {
     struct facts *f = &u->facts;
+    bool locked = f->outsider_looks_n >= OUTSIDER_LOOKS_N;
 
-    if (f->outsider_looks_n < OUTSIDER_LOOKS_N || !facts_locked(u)) {
-        f->outsider_us = 0;
-    } else {
-        if (f->outsider_us == 0)
-            f->outsider_us = now_us;
-        uint64_t queued_us = us_since(f->outsider_us, now_us) + LOOKED_LATE_US;
-        f->forgiven_us = now_us + (queued_us < FORGIVEN_US_MAX ? queued_us : FORGIVEN_US_MAX);
+    if (locked && f->outsider_us == 0)
+        f->outsider_us = now_us;
+    if (f->outsider_us != 0) {
+        uint64_t since_us = us_since(f->outsider_us, now_us);
+        uint64_t queued_us = since_us + LOOKED_LATE_US;
+        if (!locked || since_us < FORGIVEN_US_MAX)
+            f->forgiven_us = now_us + (queued_us < FORGIVEN_US_MAX ? queued_us : FORGIVEN_US_MAX);
     }
+    if (!locked)
+        f->outsider_us = 0;
     if (now_us >= f->forgiven_us)
         return false;
     estimator_intervene(&u->estimator, now_us, 0);

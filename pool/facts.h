@@ -131,8 +131,10 @@ void facts_tick(struct upstream *u, uint32_t running_n, uint64_t byte_us, uint64
 MUST_USE bool facts_locked(const struct upstream *u);
 /* Once a tick. Most protected leases wait for one outsider's lock, or did a moment ago: users who
  * have queued up meanwhile are slow for as long again, and holding bulk would seem to help. What
- * is in flight is not judged then. A hot row, where who waits for whom changes with every look, is
- * none of that: there load tells. */
+ * is in flight is not judged then, for 5 s at the beginning of a long one, and again
+ * after it; in between only those count that do not wait, and nobody stays held for a lock's sake.
+ * A hot row, where who waits for whom changes with every look, is none of that: there load tells.
+ */
 MUST_USE bool facts_forgives(struct upstream *u, uint64_t now_us);
 
 #endif

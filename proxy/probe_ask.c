@@ -236,6 +236,8 @@ static void note_bad_answer(struct probe *p, const PGresult *res)
              p->asking == PROBE_ASK_QUERY ? "probe_query" : "a question was refused",
              primary ? primary : "an answer of a kind that was not expected");
     p->answered_well = false;
+    if (p->asking == PROBE_ASK_BLOCKS)
+        upstream_tell_blocks(p->upstream, NULL, 0, clock_us()); /* nothing is known any more */
     probe_note_error(p, text);
 }
 

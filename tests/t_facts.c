@@ -404,6 +404,56 @@ static void test_what_queued_up_behind_an_outsiders_lock_is_no_load(void **state
     assert_false(stats().stalled);
 }
 
+/* One waits for a forgotten psql, the others for a row of ours: that row is what is slow. */
+static void test_one_behind_an_outsider_excuses_no_hot_row(void **state)
+{
+    (void)state;
+    struct upstream_block edges[35];
+    larger_pool(40);
+    learn();
+    stuck(36);
+    edges[0] = (struct upstream_block){100, OUTSIDE};
+    for (uint32_t i = 1; i < 35; i++)
+        edges[i] = (struct upstream_block){100 + i, 135};
+    for (uint32_t i = 0; i < 4; i++) {
+        (void)tell(edges, 35);
+        pass(500 * US_PER_MS);
+    }
+    assert_false(t.upstream->facts.forgiven_us > t.now_us);
+    for (uint32_t i = 1; i < 35; i++)
+        edges[i].blocker_pid = 100; /* who waits for the psql, all of them after all */
+    for (uint32_t i = 0; i < 4; i++) {
+        (void)tell(edges, 35);
+        pass(500 * US_PER_MS);
+    }
+    assert_true(t.upstream->facts.forgiven_us > t.now_us);
+}
+
+/* The lock lasts: who does not wait is judged again, and when it ends all are forgiven once more.
+ */
+static void test_a_long_lock_is_forgiven_at_its_ends(void **state)
+{
+    (void)state;
+    struct upstream_block edges[36];
+    larger_pool(40);
+    learn();
+    stuck(36);
+    for (uint32_t i = 0; i < 36; i++)
+        edges[i] = (struct upstream_block){100 + i, OUTSIDE};
+    for (uint32_t i = 0; i < 60; i++) {
+        (void)tell(edges, 36);
+        pass(500 * US_PER_MS);
+        if (i == 2)
+            assert_true(t.upstream->facts.forgiven_us > t.now_us);
+    }
+    assert_false(t.upstream->facts.forgiven_us > t.now_us);
+    (void)tell(NULL, 0);
+    pass(200 * US_PER_MS);
+    assert_true(t.upstream->facts.forgiven_us > t.now_us);
+    pass(6ull * US_PER_S);
+    assert_false(t.upstream->facts.forgiven_us > t.now_us);
+}
+
 static void test_behind_a_hot_row_load_tells(void **state)
 {
     (void)state;
@@ -692,6 +742,8 @@ int main(void)
         SCENE(test_waits_for_locks_are_no_load),
         SCENE(test_slow_readers_are_no_load),
         SCENE(test_what_queued_up_behind_an_outsiders_lock_is_no_load),
+        SCENE(test_one_behind_an_outsider_excuses_no_hot_row),
+        SCENE(test_a_long_lock_is_forgiven_at_its_ends),
         SCENE(test_behind_a_hot_row_load_tells),
         SCENE(test_a_queue_behind_locks_is_no_load),
         SCENE(test_a_paused_pool_hides_no_queue),
